@@ -1,0 +1,1 @@
+"""The HTTP API under /v1: parse, call one flow or query, render."""

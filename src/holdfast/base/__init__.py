@@ -1,0 +1,1 @@
+"""Vocabulary that every storey above shares: money, ids, clock, errors, limits. Standard library only."""

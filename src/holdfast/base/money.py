@@ -1,0 +1,96 @@
+"""Assets and amounts. An amount is a whole number of minor units of one asset; no float ever touches it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from holdfast.base.errors import Refused
+from holdfast.base.limits import AMOUNT_MINOR_MAX
+
+
+
+
+class AmountInvalid(Refused):
+    """The amount is not a whole number of minor units within the limits of its asset."""
+
+    code = "amount_invalid"
+
+
+class AssetUnknown(Refused):
+    """No such asset. Ask for the list of assets."""
+
+    code = "asset_unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A kind of money: `code` names it, `scale` is how many decimal places its minor unit has (ISO 4217 for currencies).
+
+    `number` is its short id in stored rows and never changes.
+    """
+
+    code: str
+    scale: int
+    number: int
+
+
+ASSETS: Final[dict[str, Asset]] = {
+    a.code: a
+    for a in (
+        Asset("CNY", 2, 156),
+        Asset("USD", 2, 840),
+        Asset("EUR", 2, 978),
+        Asset("GBP", 2, 826),
+        Asset("JPY", 0, 392),
+        Asset("INR", 2, 356),
+        Asset("POINTS", 0, 1001),
+        Asset("USDC", 6, 1002),
+    )
+}
+ASSETS_BY_NUMBER: Final[dict[int, Asset]] = {a.number: a for a in ASSETS.values()}
+
+
+def asset(code: str) -> Asset:
+    """Return the asset named `code`. Raises: `AssetUnknown`."""
+    try:
+        return ASSETS[code]
+    except (KeyError, TypeError):
+        raise AssetUnknown(f"There is no asset {code!r}; there are {', '.join(ASSETS)}.") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """`amount_minor` minor units of `asset`; -AMOUNT_MINOR_MAX to AMOUNT_MINOR_MAX. Raises: `AmountInvalid`."""
+
+    asset: Asset
+    amount_minor: int
+
+    def __post_init__(self) -> None:
+        if type(self.amount_minor) is not int or not -AMOUNT_MINOR_MAX <= self.amount_minor <= AMOUNT_MINOR_MAX:
+            raise AmountInvalid(f"{self.amount_minor!r} is not a whole number of minor units up to {AMOUNT_MINOR_MAX}.")
+
+    def __str__(self) -> str:
+        return f"{decimal_text(self)} {self.asset.code}"
+
+    def plus(self, other: Money) -> Money:
+        """Add two amounts of one asset. Raises: `AmountInvalid` on another asset or beyond the bound."""
+        if other.asset is not self.asset and other.asset != self.asset:
+            raise AmountInvalid(f"{other} cannot be added to {self}: they are different assets.")
+        return Money(self.asset, self.amount_minor + other.amount_minor)
+
+
+def decimal_text(money: Money) -> str:
+    """Write the amount as a plain decimal, exactly: `Money(USD, -1234)` is `-12.34`."""
+    scale, minor = money.asset.scale, money.amount_minor
+    sign = "-" if minor < 0 else ""
+    whole, rest = divmod(abs(minor), 10**scale)
+    return f"{sign}{whole}.{rest:0{scale}d}" if scale else f"{sign}{whole}"
+
+
+def share(amount_minor: int, numerator: int, denominator: int, *, rounding: Literal["down", "half_even"]) -> int:
+    """Return `amount_minor * numerator / denominator` rounded as said, minor units; exact integer arithmetic."""
+    quotient, rest = divmod(amount_minor * numerator, denominator)
+    if rounding == "half_even" and (rest * 2 > denominator or (rest * 2 == denominator and quotient % 2)):
+        quotient += 1
+    return quotient

@@ -1,0 +1,1 @@
+"""Outages on purpose, by seed, judged."""

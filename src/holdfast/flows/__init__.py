@@ -1,0 +1,1 @@
+"""Flows: each walks through several domains, and through rails."""

@@ -1,0 +1,1 @@
+"""Machinery that knows nothing of wallets: database, migrations, batches, HTTP, jobs, logs, processes."""
