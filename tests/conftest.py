@@ -11,12 +11,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-import holdfast.domains
 from holdfast.platform import migrate
 from holdfast.platform.db import Database
 from holdfast.platform.postgres import EmbeddedPostgres
 
-DOMAINS = Path(holdfast.domains.__file__).parent
 _numbers = count(1)
 
 
@@ -39,7 +37,7 @@ def template(postgres: EmbeddedPostgres) -> str:
     """A database with all migrations applied, to be cloned."""
     with psycopg.connect(postgres.dsn(), autocommit=True) as connection:
         connection.execute("create database holdfast_template")
-    migrate.apply(postgres.dsn("holdfast_template"), migrate.find(DOMAINS))
+    migrate.apply(postgres.dsn("holdfast_template"), migrate.shipped())
     return "holdfast_template"
 
 

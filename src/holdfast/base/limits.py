@@ -30,6 +30,9 @@ LINKED_TRANSFERS_MAX: Final = 16
 BATCH_TRANSFERS_MAX: Final = 8192
 """Transfers in one commit: bounds the time that the batch holds its locks."""
 
+LANE_BATCH_UNITS_MAX: Final = 2048
+"""Units in one commit: bounds how long the first of them waits for the last."""
+
 LANE_QUEUE_UNITS_MAX: Final = 20_000
 """Units waiting for the commit lane; beyond it callers are told to come back."""
 
@@ -40,3 +43,98 @@ RAIL_CALL_TIMEOUT_S_MAX: Final = 60.0
 """No call to a rail waits longer; past it the outcome is unknown."""
 
 LEDGER_DB_STATEMENT_TIMEOUT_S: Final = 10.0
+
+HTTP_CONNECT_TIMEOUT_S: Final = 5.0
+"""Connecting and TLS together, outbound; a host that takes longer is treated as away, and nothing has been sent."""
+
+HTTP_KEEPALIVE_S: Final = 4.0
+"""An idle outbound connection is dropped after this: below the 5 s after which common servers close theirs."""
+
+HTTP_CONNECTIONS_MAX: Final = 64
+"""Connections of one pool: one slow provider cannot use up the process."""
+
+HTTP_RESPONSE_BYTES_MAX: Final = 1024 * 1024
+"""An answer from outside; larger is not read."""
+
+HTTP_DNS_CACHE_S: Final = 10
+"""A resolved name is reused this long, so that a provider's own switch of address is followed soon."""
+
+API_KEY_KEEP_S: Final = 5.0
+"""How long a process trusts an API key that it has checked: a key revoked elsewhere opens nothing after this."""
+
+PAYER_KEEP_S: Final = 5.0
+"""How long a process trusts what it read of a payer's methods: one removed elsewhere is not used after this."""
+
+INSTRUMENTS_PER_PAYER_MAX: Final = 20
+"""Methods that one payer keeps: each is read with each payment."""
+
+REQUESTS_IN_FLIGHT_MAX: Final = 1024
+"""Requests that one server process works on at once; beyond it callers are told to come back in a second."""
+
+REQUESTS_PER_MERCHANT_MAX: Final = 512
+"""Of those, how many may be one merchant's, so that one surge leaves room for everybody else."""
+
+HEADER_LINE_CHARS_MAX: Final = 4096
+"""A single request header's value; longer is refused."""
+
+IDEMPOTENCY_IN_PROGRESS_S: Final = 30.0
+"""A key without an answer counts as in progress this long; after it a repeat gets the state of what the key made."""
+
+ROUTING_CALL_FORGOTTEN_S: Final = 2 * RAIL_CALL_TIMEOUT_S_MAX
+"""A call to a rail whose end nobody reported gives its place in the bulkhead back after so long."""
+
+ROUTING_PROVISIONAL_MAX: Final = 100_000
+"""Unknown outcomes that routing can still correct; beyond it the oldest stand as failures."""
+
+REQUEST_BODY_TIMEOUT_S: Final = 10.0
+"""A request's body arrives within this, or the connection is given up: slow senders hold nothing for long."""
+
+WEBHOOK_ENDPOINTS_MAX: Final = 20
+"""Webhook endpoints per merchant: each event is sent to every one of them."""
+
+WEBHOOK_URL_CHARS_MAX: Final = 2048
+
+WEBHOOK_TIMEOUT_S: Final = 15.0
+"""One try of a webhook, connecting included: the lower end of what Standard Webhooks asks for."""
+
+WEBHOOK_PER_ENDPOINT_MAX: Final = 5
+"""Tries in flight at one endpoint: one that hangs cannot use up a worker."""
+
+WEBHOOK_IN_FLIGHT_MAX: Final = 64
+"""Tries in flight in one worker."""
+
+WEBHOOK_RESPONSE_CHARS_MAX: Final = 500
+"""How much of an endpoint's answer is kept, for its owner to read."""
+
+SANDBOX_SILENCE_S_MAX: Final = 300.0
+"""How long the sandbox keeps a connection open without answering."""
+
+SANDBOX_WEBHOOK_TIMEOUT_S: Final = 5.0
+SANDBOX_WEBHOOK_TRIES_MAX: Final = 10
+"""Deliveries of one webhook before the sandbox gives up: about 3 minutes."""
+
+ACCESS_LOG_FLUSH_S: Final = 0.25
+ACCESS_LOG_LINES_MAX: Final = 5_000
+"""Access log lines kept between two writes; more than a process can serve in that time."""
+
+PAGE_STREAM_LIFE_S: Final = 240.0
+"""Longest life of one stream of events to a page; the browser then reconnects by itself."""
+
+PAGE_STREAM_POLL_S: Final = 0.15
+PAGE_STREAM_TELL_S: Final = 0.5
+"""How often a stream looks whether its payment changed, and how often it tells the running clock meanwhile."""
+
+PAGE_STREAM_RETRY_MS: Final = 1000
+"""How long a browser waits before it reconnects to a stream."""
+
+PAGE_STREAMS_MAX: Final = 200
+"""Streams open at once per process; beyond it pages ask every few seconds instead."""
+
+CHECKOUTS_UNDER_WAY_MAX: Final = 200
+"""Payments of the shop page carried out at once per process; beyond it the page says that it is busy."""
+
+SANDBOX_CONTROL_TIMEOUT_S: Final = 2.0
+"""A call to the sandbox's control API; it is on this machine."""
+
+RAIL_EVENT_AGE_S_MAX: Final = 300.0
+"""A rail's signed message that is older than this is not believed: it may be a replay."""

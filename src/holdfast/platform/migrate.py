@@ -1,7 +1,8 @@
 """Migrations: numbered plain SQL per domain, `NNNN_pre_what.sql` and `NNNN_post_what.sql`.
 
-`pre` files suit the code that is still running; `post` files run when the old code is gone. Each file runs in one
-transaction with a short lock wait and is tried again, so that it never queues in front of live traffic.
+`pre` files suit the code that is still running; `post` files run when the old code is gone. Each file runs
+in one transaction with a short lock wait and is tried again, so that it never queues in front of live
+traffic.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import psycopg
 
@@ -44,9 +45,18 @@ class MigrationBlocked(Unavailable):
     code = "migration_blocked"
 
 
+class SchemaTooOld(Refused):
+    """The database's schema is older than this version needs. Run `holdfast migrate` first."""
+
+    code = "schema_too_old"
+
+
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One file. `transactional` is False when it opens with `-- no transaction` (for `create index concurrently`)."""
+    """One file.
+
+    `transactional` is False when it opens with `-- no transaction` (for `create index concurrently`).
+    """
 
     domain: str
     name: str
@@ -76,7 +86,37 @@ def find(root: Path) -> list[Migration]:
     return found
 
 
-def apply(dsn: str, migrations: Iterable[Migration], *, phases: tuple[Phase, ...] = ("pre", "post")) -> list[str]:
+def shipped() -> list[Migration]:
+    """Return every migration that this version brings: the platform's own, then each domain's."""
+    package = Path(__file__).parents[1]
+    return [m for m in find(package) if m.domain == "platform"] + find(package / "domains")
+
+
+def missing(
+    dsn: str, migrations: Iterable[Migration], *, phases: tuple[Phase, ...] = ("pre", "post")
+) -> list[Migration]:
+    """Return what `apply` would apply, without applying anything. Raises: `MigrationChanged`."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        applied = _applied(connection)
+    return [m for m in migrations if not _known(m, applied) and m.phase in phases]
+
+
+def require(dsn: str, migrations: Iterable[Migration]) -> None:
+    """Refuse to run on a schema that is older than this version needs; a newer one is fine.
+
+    Raises: `SchemaTooOld`.
+    """
+    lacking = missing(dsn, migrations, phases=("pre",))
+    if lacking:
+        names = ", ".join(f"{m.domain}/{m.name}" for m in lacking[:3]) + (" …" if len(lacking) > 3 else "")
+        raise SchemaTooOld(
+            f"The database lacks {len(lacking)} migrations ({names}). Run `holdfast migrate` first."
+        )
+
+
+def apply(
+    dsn: str, migrations: Iterable[Migration], *, phases: tuple[Phase, ...] = ("pre", "post")
+) -> list[str]:
     """Apply what is missing and return the names applied. One process at a time; others wait.
 
     Raises: `MigrationChanged`, `MigrationBlocked`.
@@ -85,21 +125,36 @@ def apply(dsn: str, migrations: Iterable[Migration], *, phases: tuple[Phase, ...
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("select pg_advisory_lock(%s)", (_ADVISORY_KEY,))
         connection.execute(_BOOK)
-        applied = {
-            (domain, name): checksum
-            for domain, name, checksum in connection.execute("select domain, name, checksum from migrations.applied")
-        }
+        applied = _applied(connection)
         for migration in migrations:
-            earlier = applied.get((migration.domain, migration.name))
-            if earlier is not None and earlier != migration.checksum:
-                raise MigrationChanged(f"{migration.domain}/{migration.name} was changed after it was applied.")
-            if earlier is None and migration.phase in phases:
+            if not _known(migration, applied) and migration.phase in phases:
                 _apply_one(connection, migration)
                 done.append(f"{migration.domain}/{migration.name}")
     return done
 
 
-def _apply_one(connection: psycopg.Connection[tuple[object, ...]], migration: Migration) -> None:
+Applied = dict[tuple[str, str], str]
+
+
+def _applied(connection: psycopg.Connection[tuple[Any, ...]]) -> Applied:
+    there = connection.execute("select to_regclass('migrations.applied')").fetchone()
+    if there is None or there[0] is None:
+        return {}
+    rows = connection.execute("select domain, name, checksum from migrations.applied")
+    return {(domain, name): checksum for domain, name, checksum in rows}
+
+
+def _known(migration: Migration, applied: Applied) -> bool:
+    earlier = applied.get((migration.domain, migration.name))
+    if earlier is not None and earlier != migration.checksum:
+        raise MigrationChanged(
+            f"{migration.domain}/{migration.name} was changed after it was applied. "
+            "Put the file back, and write a new one."
+        )
+    return earlier is not None
+
+
+def _apply_one(connection: psycopg.Connection[tuple[Any, ...]], migration: Migration) -> None:
     record = "insert into migrations.applied (domain, name, checksum) values (%s, %s, %s)"
     facts = (migration.domain, migration.name, migration.checksum)
     for _ in range(_TRIES_MAX):
@@ -116,4 +171,6 @@ def _apply_one(connection: psycopg.Connection[tuple[object, ...]], migration: Mi
             time.sleep(random.uniform(0.1, 0.6))  # noqa: S311 - jitter
         else:
             return
-    raise MigrationBlocked(f"{migration.domain}/{migration.name} could not get its locks in {_TRIES_MAX} tries.")
+    raise MigrationBlocked(
+        f"{migration.domain}/{migration.name} could not get its locks in {_TRIES_MAX} tries."
+    )

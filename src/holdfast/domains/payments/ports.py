@@ -8,6 +8,8 @@ from enum import IntEnum, StrEnum
 from typing import Protocol
 
 from holdfast.base.money import Money
+from holdfast.domains.payments.model import Evidence as Evidence
+from holdfast.domains.payments.model import Op as Op
 
 
 class FenceClass(IntEnum):
@@ -23,17 +25,6 @@ class FenceClass(IntEnum):
     """Cancel of an object that was created first."""
     F4 = 4
     """Hold and capture are separate."""
-
-
-class Op(StrEnum):
-    """An operation on a rail."""
-
-    AUTHORIZE = "authorize"
-    """Hold where the rail can; charge at once where it cannot (`RailTraits.one_step`)."""
-    CAPTURE = "capture"
-    CANCEL = "cancel"
-    REFUND = "refund"
-    QUERY = "query"
 
 
 class Said(StrEnum):
@@ -56,19 +47,6 @@ class Said(StrEnum):
     REFUNDED = "refunded"
     UNKNOWN = "unknown"
     """Bytes left and no evidence came back. Never shown as failed."""
-
-
-class Evidence(IntEnum):
-    """How strong a piece of knowledge is; weaker never overwrites stronger."""
-
-    NONE = 0
-    TIMEOUT = 1
-    QUERY = 2
-    """The rail's answer to a request of ours, the first call included."""
-    WEBHOOK = 3
-    """A message from the rail whose signature was checked."""
-    SETTLEMENT = 4
-    """The rail's own settlement file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +96,9 @@ class Order:
     deadline_at: datetime
     remote_id: str | None = None
     use_backup: bool = False
+    expires_at: datetime | None = None
+    """Only where the rail enforces an expiry (`RailTraits.expires_s`): the moment from which the rail must refuse this
+    attempt. The same in every repetition of an attempt, or a late repetition would outlive the wait for the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +117,38 @@ class Answer:
     refunded_minor: int = 0
     payer_fault: bool = False
     """A decline that lies with the payer (no funds, card stolen): it speaks against no rail."""
+
+
+@dataclass(frozen=True, slots=True)
+class RailEvent:
+    """A message from a rail whose signature was checked. `said` tells the state of the attempt, as a query would.
+
+    `id` is the rail's own and the same when the message is repeated; messages may come in any order. `reference` is ours,
+    or empty where the rail did not name it. `amount` is what the rail says it holds or took; for `REFUNDED` it is the sum
+    given back so far.
+    """
+
+    id: str
+    rail: str
+    reference: str
+    remote_id: str | None
+    said: Said
+    amount: Money | None
+    at: datetime
+    code: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SettlementRow:
+    """One line of a rail's own settlement file, the strongest evidence there is. `kind`: `charge` took, `return` gave back."""
+
+    rail: str
+    reference: str
+    remote_id: str
+    kind: str
+    amount: Money
+    at: datetime
 
 
 class Rail(Protocol):

@@ -1,0 +1,454 @@
+"""Cards through Stripe's PaymentIntents, or whoever speaks that protocol.
+
+An authorization takes two requests: create an intent (which cannot move money), then confirm it. The price is one round
+trip. What it buys is that every doubt about an attempt is a doubt about an intent whose id is known or can be had:
+
+- `create` unanswered: nothing can have been held and nothing will, since nobody will confirm that intent. Not done.
+- `confirm` unanswered: unknown, and `cancel` of that intent is a true fence: Stripe charges nothing on it afterwards.
+- the id was lost too (a crash between the two): the same `create` with the same key gives it back, because the key is made
+  from the attempt's reference alone. If the key itself keeps a saved server error, nobody ever had an id to confirm.
+
+`cancel` and `capture` carry no idempotency key on purpose: an intent can be cancelled or captured only once, so repeating
+them is harmless, while a key would make Stripe repeat a saved 500 for a day. `confirm` and `refund` carry the order's key.
+
+The protocol is spoken directly and not through Stripe's library, because whether a failed request has left this machine
+must be known with certainty (see `platform/http.py` and the decision record). Sources: Stripe API reference: PaymentIntents,
+Refunds, Errors, Idempotent requests, Webhook signatures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+from holdfast.adapters.rails.wire import RailEventInvalid, RailSettings, Wire, document, unanswered
+from holdfast.base.clock import Clock
+from holdfast.base.limits import RAIL_EVENT_AGE_S_MAX
+from holdfast.base.money import ASSETS, Asset, Money
+from holdfast.domains.payments.ports import (
+    Answer,
+    Evidence,
+    FenceClass,
+    Op,
+    Order,
+    RailEvent,
+    RailTraits,
+    Said,
+)
+from holdfast.platform.http import HttpClient, Reply
+
+REFERENCE: Final = "holdfast_reference"
+"""The metadata key under which Stripe keeps our reference."""
+
+_PAYER_CODES: Final = frozenset(
+    """authentication_required card_velocity_exceeded expired_card incorrect_cvc incorrect_number incorrect_pin
+    incorrect_zip insufficient_funds invalid_account invalid_cvc invalid_expiry_month invalid_expiry_year lost_card
+    new_account_information_available not_permitted pickup_card pin_try_exceeded restricted_card stolen_card
+    withdrawal_count_limit_exceeded card_not_supported currency_not_supported duplicate_transaction""".split()
+)
+"""Decline codes that lie with the payer's card or account. Source: Stripe, "Decline codes"."""
+
+_SETTLED_REFUNDS: Final = ("succeeded", "pending")
+_KEY_LIFE_S: Final = 24 * 3600
+
+
+class StripeRail:
+    """The card rail named `settings.name`."""
+
+    def __init__(self, settings: RailSettings, http: HttpClient, clock: Clock) -> None:
+        self._settings = settings
+        self._http = http
+        self._clock = clock
+        self._traits = RailTraits(
+            name=settings.name,
+            kind="stripe",
+            fence=FenceClass.F4,
+            one_step=False,
+            replay_key_s=_KEY_LIFE_S,
+            methods=("card",),
+            assets=settings.assets,
+            backup=settings.backup_url is not None,
+            cost_bp=settings.cost_bp,
+            timeout_s=settings.timeout_s,
+            concurrency_max=settings.concurrency_max,
+        )
+
+    @property
+    def traits(self) -> RailTraits:
+        """What this rail is like."""
+        return self._traits
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._http.close()
+
+    async def send(self, order: Order) -> Answer:
+        """Carry out `order.op`; never raises for what the network or Stripe does."""
+        if order.amount.asset.code not in self._traits.assets:
+            return Answer(
+                Said.NOT_SENT, code="asset_unsupported", message="This rail does not take that asset."
+            )
+        wire = Wire(self._http, self._settings, self._traits, self._clock, order)
+        match order.op:
+            case Op.AUTHORIZE:
+                return await self._authorize(wire, order)
+            case Op.QUERY:
+                return await self._query(wire, order)
+            case Op.CAPTURE:
+                return await self._capture(wire, order)
+            case Op.CANCEL:
+                return await self._cancel(wire, order)
+            case Op.REFUND:
+                return await self._refund(wire, order)
+
+    # operations
+
+    async def _authorize(self, wire: Wire, order: Order) -> Answer:
+        intent_id = order.remote_id
+        if intent_id is None:
+            created = await self._create(wire, order)
+            if isinstance(created, Answer):
+                return created
+            intent_id = created
+        if wire.left_s <= 0:
+            return Answer(
+                Said.NOT_DONE, remote_id=intent_id, code="no_time", message="No time was left to confirm."
+            )
+        reply = await self._post(
+            wire,
+            f"/v1/payment_intents/{quote(intent_id)}/confirm",
+            {"error_on_requires_action": "true"},
+            order.key,
+        )
+        if isinstance(reply, Answer):
+            return _with_id(reply, intent_id)
+        return _with_id(_read_intent(reply, order), intent_id)
+
+    async def _create(self, wire: Wire, order: Order) -> str | Answer:
+        """Return the id of the attempt's intent, making it if need be; or what to answer when there is none."""
+        reply = await self._post_create(wire, order)
+        if isinstance(reply, Answer):
+            if reply.said is Said.UNKNOWN:
+                text = "Creating the payment was not answered; unconfirmed, it cannot charge."
+                return Answer(Said.NOT_DONE, code="create_" + reply.code, message=text)
+            return reply
+        doc = document(reply)
+        if reply.status != 200:
+            answer = _read_error(reply, doc, order)
+            return answer if answer.said is Said.DECLINED else _not_done(answer)
+        if doc is None or not isinstance(doc.get("id"), str):
+            return Answer(Said.NOT_DONE, code="create_unreadable", message="The answer could not be read.")
+        status = doc.get("status")
+        if status == "requires_confirmation" and doc.get("amount") != order.amount.amount_minor:
+            text = "The rail made a payment of another amount; it was not confirmed."
+            return Answer(Said.NOT_DONE, remote_id=doc["id"], code="amount_mismatch", message=text)
+        return str(doc["id"])
+
+    async def _post_create(self, wire: Wire, order: Order) -> Reply | Answer:
+        form = {
+            "amount": str(order.amount.amount_minor),
+            "currency": order.amount.asset.code.lower(),
+            "capture_method": "manual",
+            "payment_method_types[]": "card",
+            "payment_method": order.token,
+            f"metadata[{REFERENCE}]": order.reference,
+        }
+        return await self._post(wire, "/v1/payment_intents", form, "create-" + order.reference)
+
+    async def _capture(self, wire: Wire, order: Order) -> Answer:
+        intent_id = order.remote_id or await self._located(wire, order)
+        if isinstance(intent_id, Answer):
+            return intent_id
+        form = {"amount_to_capture": str(order.amount.amount_minor)}
+        reply = await self._post(wire, f"/v1/payment_intents/{quote(intent_id)}/capture", form)
+        if isinstance(reply, Answer):
+            return _with_id(reply, intent_id)
+        return _with_id(_read_intent(reply, order), intent_id)
+
+    async def _cancel(self, wire: Wire, order: Order) -> Answer:
+        intent_id = order.remote_id or await self._located(wire, order)
+        if isinstance(intent_id, Answer):
+            return intent_id
+        reply = await self._post(wire, f"/v1/payment_intents/{quote(intent_id)}/cancel", {})
+        if isinstance(reply, Answer):
+            return _with_id(reply, intent_id)
+        return _with_id(_read_intent(reply, order), intent_id)
+
+    async def _located(self, wire: Wire, order: Order) -> str | Answer:
+        """Return the id of the attempt's intent through its key, so that a request still under way meets the same intent."""
+        for _ in range(2):
+            reply = await self._post_create(wire, order)
+            if isinstance(reply, Answer):
+                return reply
+            doc = document(reply)
+            if reply.status == 200 and doc is not None and isinstance(doc.get("id"), str):
+                return str(doc["id"])
+            if reply.status < 500:
+                return _read_error(reply, doc, order)
+            if reply.headers.get("idempotent-replayed") == "true":
+                text = "The rail keeps an error for this attempt's key: no payment was ever made with it."
+                return Answer(Said.CANCELED, code="never_created", message=text)
+        return unanswered(str(reply.status), "The rail could not say.")
+
+    async def _query(self, wire: Wire, order: Order) -> Answer:
+        intent_id = order.remote_id
+        if intent_id is None:
+            found = await self._searched(wire, order)
+            if isinstance(found, Answer):
+                return found
+            intent_id = found
+        reply = await wire.call("GET", f"/v1/payment_intents/{quote(intent_id)}", self._headers())
+        if isinstance(reply, Answer):
+            return _with_id(reply, intent_id)
+        answer = _with_id(_read_intent(reply, order), intent_id)
+        if answer.said is not Said.CAPTURED:
+            return answer
+        return await self._with_refunds(wire, answer)
+
+    async def _searched(self, wire: Wire, order: Order) -> str | Answer:
+        query = f"metadata['{REFERENCE}']:'{order.reference}'"
+        path = "/v1/payment_intents/search?" + urlencode({"query": query, "limit": "1"})
+        reply = await wire.call("GET", path, self._headers())
+        if isinstance(reply, Answer):
+            return reply
+        doc = document(reply)
+        if reply.status != 200 or doc is None:
+            return _read_error(reply, doc, order)
+        for intent in doc.get("data", ()):
+            return str(intent["id"])
+        return Answer(
+            Said.NOT_FOUND, code="not_found", message="The rail knows no payment of this reference yet."
+        )
+
+    async def _with_refunds(self, wire: Wire, answer: Answer) -> Answer:
+        path = "/v1/refunds?" + urlencode({"payment_intent": answer.remote_id, "limit": "100"})
+        reply = await wire.call("GET", path, self._headers())
+        doc = document(reply) if isinstance(reply, Reply) and reply.status == 200 else None
+        if doc is None:
+            return unanswered(
+                "refunds_unread", "The payment was read, its refunds were not.", remote_id=answer.remote_id
+            )
+        refunded = sum(int(one["amount"]) for one in doc["data"] if one.get("status") in _SETTLED_REFUNDS)
+        return Answer(
+            answer.said,
+            answer.evidence,
+            answer.remote_id,
+            answer.code,
+            answer.message,
+            answer.amount,
+            refunded,
+        )
+
+    async def _refund(self, wire: Wire, order: Order) -> Answer:
+        intent_id = order.remote_id or await self._located(wire, order)
+        if isinstance(intent_id, Answer):
+            return intent_id
+        form = {
+            "payment_intent": intent_id,
+            "amount": str(order.amount.amount_minor),
+            f"metadata[{REFERENCE}]": order.reference,
+        }
+        reply = await self._post(wire, "/v1/refunds", form, order.key)
+        if isinstance(reply, Answer):
+            return _with_id(reply, intent_id)
+        return _with_id(_read_refund(reply, order), intent_id)
+
+    # the wire
+
+    def _headers(self, key: str | None = None) -> dict[str, str]:
+        headers = {"authorization": "Bearer " + self._settings.secret_key.reveal()}
+        return headers if key is None else headers | {"idempotency-key": key}
+
+    async def _post(
+        self, wire: Wire, path: str, form: Mapping[str, str], key: str | None = None
+    ) -> Reply | Answer:
+        headers = self._headers(key) | {"content-type": "application/x-www-form-urlencoded"}
+        return await wire.call("POST", path, headers, urlencode(form).encode())
+
+    # webhooks
+
+    def read_event(self, headers: Mapping[str, str], body: bytes) -> RailEvent | None:
+        """Check a webhook's signature and read it; None when it says nothing about an attempt. Raises: `RailEventInvalid`."""
+        check_signature(
+            headers, body, self._settings.webhook_secret.reveal(), now_s=self._clock.now().timestamp()
+        )
+        try:
+            event = json.loads(body)
+            return _event(self._settings.name, event, event["data"]["object"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise RailEventInvalid("The message is signed but cannot be read.") from error
+
+
+def check_signature(headers: Mapping[str, str], body: bytes, secret: str, *, now_s: float) -> None:
+    """Check `Stripe-Signature`: HMAC-SHA256 over `t.body`, not older than five minutes. Raises: `RailEventInvalid`."""
+    lower = {name.lower(): value for name, value in headers.items()}
+    parts = [part.strip().split("=", 1) for part in lower.get("stripe-signature", "").split(",")]
+    times = [part[1] for part in parts if len(part) == 2 and part[0] == "t" and part[1].isdecimal()]
+    if not times or abs(now_s - int(times[0])) > RAIL_EVENT_AGE_S_MAX:
+        raise RailEventInvalid("The message carries no time, or one that is too far from now.")
+    signed = hmac.new(secret.encode(), times[0].encode() + b"." + body, hashlib.sha256).hexdigest()
+    given = [part[1] for part in parts if len(part) == 2 and part[0] == "v1"]
+    if not any(hmac.compare_digest(signed.encode(), one.encode()) for one in given):
+        raise RailEventInvalid("The signature of the message is wrong.")
+
+
+_EVENT_SAYS: Final = {
+    "payment_intent.amount_capturable_updated": Said.AUTHORIZED,
+    "payment_intent.succeeded": Said.CAPTURED,
+    "payment_intent.canceled": Said.CANCELED,
+    "payment_intent.payment_failed": Said.DECLINED,
+    "payment_intent.processing": Said.PENDING,
+}
+
+
+def _event(rail: str, event: dict[str, Any], obj: dict[str, Any]) -> RailEvent | None:
+    kind = event["type"]
+    at = datetime.fromtimestamp(int(event["created"]), UTC)
+    reference = str(obj.get("metadata", {}).get(REFERENCE, ""))
+    if kind in _EVENT_SAYS:
+        said = _EVENT_SAYS[kind]
+        held = {Said.AUTHORIZED: "amount_capturable", Said.CAPTURED: "amount_received"}.get(said)
+        amount = _money(obj, int(obj[held])) if held else None
+        error = obj.get("last_payment_error") or {} if said is Said.DECLINED else {}
+        code = str(error.get("decline_code") or error.get("code") or "")
+        return RailEvent(
+            event["id"], rail, reference, obj["id"], said, amount, at, code, str(error.get("message") or "")
+        )
+    if kind == "charge.refunded":
+        given_back = int(obj["amount_refunded"]) - (int(obj["amount"]) - int(obj["amount_captured"]))
+        amount = _money(obj, given_back)
+        return RailEvent(event["id"], rail, reference, obj["payment_intent"], Said.REFUNDED, amount, at)
+    if kind == "refund.failed":
+        why = str(obj.get("failure_reason") or "")
+        return RailEvent(
+            event["id"], rail, reference, obj["payment_intent"], Said.CAPTURED, None, at, "refund_failed", why
+        )
+    return None
+
+
+# reading answers
+
+
+def _money(doc: Mapping[str, Any], amount_minor: int) -> Money | None:
+    asset: Asset | None = ASSETS.get(str(doc.get("currency", "")).upper())
+    return None if asset is None else Money(asset, amount_minor)
+
+
+def _with_id(answer: Answer, remote_id: str) -> Answer:
+    if answer.remote_id is not None:
+        return answer
+    return Answer(
+        answer.said,
+        answer.evidence,
+        remote_id,
+        answer.code,
+        answer.message,
+        answer.amount,
+        answer.refunded_minor,
+        answer.payer_fault,
+    )
+
+
+def _not_done(answer: Answer) -> Answer:
+    return Answer(Said.NOT_DONE, Evidence.QUERY, answer.remote_id, answer.code, answer.message)
+
+
+def _read_intent(reply: Reply, order: Order) -> Answer:
+    doc = document(reply)
+    if reply.status != 200 or doc is None:
+        return _read_error(reply, doc, order)
+    return _state(doc, order)
+
+
+def _state(intent: Mapping[str, Any], order: Order) -> Answer:
+    """Say what an intent's status means for the attempt."""
+    remote_id, status = intent.get("id"), intent.get("status")
+    match status:
+        case "requires_capture":
+            held = _money(intent, int(intent["amount_capturable"]))
+            if order.op is not Op.CAPTURE and held != order.amount:
+                text = f"The rail holds {held} instead of {order.amount}."
+                return Answer(Said.UNKNOWN, Evidence.QUERY, remote_id, "amount_mismatch", text, held)
+            return Answer(Said.AUTHORIZED, Evidence.QUERY, remote_id, amount=held)
+        case "succeeded":
+            taken = _money(intent, int(intent["amount_received"]))
+            return Answer(Said.CAPTURED, Evidence.QUERY, remote_id, amount=taken)
+        case "canceled":
+            return Answer(Said.CANCELED, Evidence.QUERY, remote_id)
+        case "processing" | "requires_action":
+            return Answer(Said.PENDING, Evidence.QUERY, remote_id, str(status))
+        case "requires_payment_method" if intent.get("last_payment_error"):
+            return _declined(intent["last_payment_error"], remote_id)
+        case "requires_confirmation" | "requires_payment_method":
+            text = "The rail has made the payment and nobody has confirmed it yet."
+            return Answer(Said.NOT_FOUND, Evidence.QUERY, remote_id, str(status), text)
+        case _:
+            return unanswered("status_unknown", f"The rail named a status {status!r}.", remote_id=remote_id)
+
+
+def _declined(error: Mapping[str, Any], remote_id: str | None) -> Answer:
+    code = str(error.get("decline_code") or error.get("code") or "declined")
+    return Answer(
+        Said.DECLINED,
+        Evidence.QUERY,
+        remote_id,
+        code,
+        str(error.get("message") or ""),
+        payer_fault=code in _PAYER_CODES,
+    )
+
+
+def _read_error(reply: Reply, doc: Mapping[str, Any] | None, order: Order) -> Answer:
+    """Say what an error answer proves. Anything that is not in this table proves nothing: unknown."""
+    found = doc.get("error") if doc is not None else None
+    error: Mapping[str, Any] = found if isinstance(found, dict) else {}
+    kind, code = str(error.get("type", "")), str(error.get("code") or reply.status)
+    message = str(error.get("message", ""))[:500]
+    intent = error.get("payment_intent")
+    match reply.status:
+        case 401 | 403 | 429 if error:
+            return Answer(Said.NOT_DONE, Evidence.QUERY, code=code, message=message)
+        case 402 if kind == "card_error":
+            return _declined(error, intent.get("id") if isinstance(intent, dict) else None)
+        case 400 if (
+            code == "payment_intent_unexpected_state"
+            and isinstance(intent, dict)
+            and order.op is not Op.REFUND
+        ):
+            return _state(intent, order)
+        case 400 if kind == "idempotency_error":
+            return unanswered(kind, message)
+        case 400 if code == "charge_expired_for_capture":
+            return Answer(Said.DECLINED, Evidence.QUERY, code=code, message=message)
+        case 404 if code == "resource_missing" and error.get("param") != "payment_method":
+            return Answer(Said.NOT_FOUND, Evidence.QUERY, code=code, message=message)
+        case 400 | 402 | 404 | 422 if kind == "invalid_request_error":
+            definite = order.op in (Op.AUTHORIZE, Op.REFUND)
+            return Answer(
+                Said.DECLINED if definite else Said.NOT_DONE, Evidence.QUERY, code=code, message=message
+            )
+        case _:
+            return unanswered(code, message or f"The rail answered {reply.status}.")
+
+
+def _read_refund(reply: Reply, order: Order) -> Answer:
+    doc = document(reply)
+    if reply.status != 200 or doc is None:
+        return _read_error(reply, doc, order)
+    amount = _money(doc, int(doc["amount"]))
+    match doc.get("status"):
+        case "succeeded":
+            return Answer(Said.REFUNDED, Evidence.QUERY, amount=amount)
+        case "pending" | "requires_action":
+            return Answer(Said.PENDING, Evidence.QUERY, amount=amount)
+        case "failed" | "canceled":
+            return Answer(
+                Said.DECLINED, Evidence.QUERY, code=str(doc.get("failure_reason") or "refund_failed")
+            )
+        case status:
+            return unanswered("status_unknown", f"The rail named a refund status {status!r}.")

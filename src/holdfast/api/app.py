@@ -1,0 +1,161 @@
+"""The server's application: the framework with every route, wrapped by the gate."""
+
+from __future__ import annotations
+
+import gc
+import math
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, cast
+
+from litestar import Litestar, Router
+from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
+from litestar.response import Response
+from litestar.types import ControllerRouterHandler
+
+from holdfast.api import (
+    accounts,
+    document,
+    events,
+    health,
+    payers,
+    payments,
+    rails,
+    refunds,
+    top_ups,
+    transfers,
+    webhook_endpoints,
+)
+from holdfast.api.access_log import AccessLog
+from holdfast.api.context import Api, Reply, encode
+from holdfast.api.errors import MethodNotAllowed, NotFound, Problem, RequestInvalid, problem, unexpected
+from holdfast.api.gate import Asgi, Gate, Hot
+from holdfast.api.gate import Request as HotRequest
+from holdfast.api.responses import STATE, Call
+from holdfast.api.strict import StrictBody
+from holdfast.base.clock import SystemClock
+from holdfast.base.errors import HoldfastError
+from holdfast.boot import App, open_app
+from holdfast.platform.config import Config
+from holdfast.platform.log import logger
+
+_logger: Final = logger(__name__)
+
+GC_THRESHOLD: Final = 50_000
+"""Allocations between two collections of the youngest objects. Requests make little that refers to itself; with
+Python's default of 700, collections would make one request in a few hundred wait for all others' garbage."""
+
+
+def create_app(source: App | Config, *, pages: Sequence[ControllerRouterHandler] = ()) -> Gate:
+    """Return the ASGI application over `source`: a configuration, opened when the server starts, or an open `App`.
+
+    `pages` are further route handlers, served beside the API.
+    """
+    log = AccessLog(SystemClock().now)
+    api: list[Api] = []
+
+    @asynccontextmanager
+    async def lifespan(framework: Litestar) -> AsyncIterator[None]:
+        opened = await open_app(source) if isinstance(source, Config) else source
+        api.append(Api(opened))
+        framework.state[STATE] = api[0]
+        framework.state["app"] = opened
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(GC_THRESHOLD, 20, 100)
+        try:
+            yield
+        finally:
+            log.flush()
+            if isinstance(source, Config):
+                await opened.close()
+
+    framework = Litestar(
+        route_handlers=[*ROUTES, *pages],
+        lifespan=[lifespan],
+        exception_handlers={HTTPException: _http, HoldfastError: _refused, Exception: _unforeseen},
+        openapi_config=document.CONFIG,
+        logging_config=None,
+        debug=False,
+    )
+
+    async def create_payment(request: HotRequest) -> Reply:
+        return await payments.serve(api[0], request)
+
+    hot: dict[tuple[str, str], Hot] = {("POST", "/v1/payments"): create_payment}
+    return Gate(cast("Asgi", framework), hot, ids=secrets.token_hex(3), log=log)
+
+
+ROUTES: Final = (
+    health.routes,
+    document.routes,
+    Router(
+        "/",
+        route_handlers=[
+            payments.routes,
+            refunds.routes,
+            transfers.routes,
+            top_ups.routes,
+            accounts.routes,
+            payers.routes,
+            events.routes,
+            webhook_endpoints.routes,
+            rails.routes,
+        ],
+        dto=StrictBody,
+        return_dto=None,
+        security=[{"key": []}],
+    ),
+)
+
+
+def _id(request: Call) -> str:
+    id_: str = request.scope.get("state", {}).get("request_id", "")
+    return id_
+
+
+def _problem(written: Problem) -> Response[bytes]:
+    headers = {"Retry-After": str(math.ceil(written.retry_after_s))} if written.retry_after_s else {}
+    if written.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return Response(
+        encode(written), status_code=written.status, media_type="application/problem+json", headers=headers
+    )
+
+
+def _refused(request: Call, error: HoldfastError) -> Response[bytes]:
+    written = problem(error, _id(request))
+    if written.status == 500:
+        _logger.error("request failed", request_id=_id(request), exc_info=error)
+    return _problem(written)
+
+
+def _http(request: Call, error: HTTPException) -> Response[bytes]:
+    """Say what the framework refuses in our own words."""
+    if isinstance(error, MethodNotAllowedException):
+        return _with_allow(_problem(problem(MethodNotAllowed(), _id(request))), error)
+    if isinstance(error, NotFoundException):
+        return _problem(problem(NotFound(), _id(request)))
+    if error.status_code < 500:
+        return _problem(problem(RequestInvalid(_words(error)), _id(request)))
+    return _unforeseen(request, error)
+
+
+def _with_allow(response: Response[bytes], error: HTTPException) -> Response[bytes]:
+    for name, value in (error.headers or {}).items():
+        response.set_header(name, value)
+    return response
+
+
+def _words(error: HTTPException) -> str:
+    extra = error.extra if isinstance(error.extra, list) else []
+    told = [
+        f"{one.get('key', 'request')}: {one.get('message', '')}" for one in extra if isinstance(one, dict)
+    ]
+    return ". ".join(told) or error.detail
+
+
+def _unforeseen(request: Call, error: Exception) -> Response[bytes]:
+    _logger.error("request failed", request_id=_id(request), exc_info=error)
+    return _problem(unexpected(_id(request)))

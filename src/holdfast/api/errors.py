@@ -1,0 +1,226 @@
+"""What goes wrong, as the outside sees it: ONE table from stable code to status, title and what to do.
+
+Answers are problem details (RFC 9457, `application/problem+json`). Every error of the system that can reach the edge
+has its line here, and a test finds those that do not. What has no line is answered by the line of its family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from holdfast.base.errors import Broken, HoldfastError, OutcomeUnknown, Refused, Unavailable
+
+PROBLEM_TYPE: Final = "/problems/"
+"""A problem's `type` is this path and its code: a page that explains it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One row of the table. `remedy` is what the caller can do."""
+
+    status: int
+    title: str
+    remedy: str
+
+
+_FIX: Final = "Correct the request; repeating it unchanged gives the same answer."
+_OPERATOR: Final = (
+    "Nothing for you to do: an operator sees it. Ask for the state of what you sent before repeating."
+)
+_SETUP: Final = "An operator corrects the setting that the message names."
+_LOOK: Final = "Check the id, and that the key is of the same merchant and mode (test or live)."
+_STATE: Final = "Ask for its present state and act on that."
+_AGAIN: Final = "Repeat it with the same Idempotency-Key after the time in Retry-After."
+
+TABLE: Final[dict[str, Line]] = {
+    # Families: what has no line of its own.
+    "error": Line(500, "Something went wrong", _OPERATOR),
+    "refused": Line(422, "Refused", _FIX),
+    "unavailable": Line(503, "Not available right now", _AGAIN),
+    "outcome_unknown": Line(
+        503,
+        "The outcome is not known yet",
+        "Repeat it with the same Idempotency-Key, which is safe, or ask for the state. Never repeat it with a new key.",
+    ),
+    "broken": Line(500, "An invariant does not hold", _OPERATOR),
+    # The request itself.
+    "request_invalid": Line(400, "The request is not valid", _FIX),
+    "body_too_large": Line(413, "The body is too large", "Send less; see the limit in the message."),
+    "body_too_deep": Line(400, "The body is nested too deeply", _FIX),
+    "body_malformed": Line(400, "The body is not JSON", _FIX),
+    "content_type_unsupported": Line(415, "Wrong content type", "Send Content-Type: application/json."),
+    "header_invalid": Line(400, "A header is not valid", _FIX),
+    "not_found": Line(404, "There is nothing here", "Check the path; /openapi.json lists what there is."),
+    "method_not_allowed": Line(405, "Wrong method", "Use a method that the Allow header names."),
+    "cursor_invalid": Line(
+        400, "The cursor is not valid", "Use an id from the page before as starting_after."
+    ),
+    "overloaded": Line(503, "Too many requests at once", _AGAIN),
+    "merchant_overloaded": Line(429, "Too many of your requests at once", _AGAIN),
+    "rail_event_unverified": Line(
+        400, "The message's signature does not hold", "Check the rail's webhook secret."
+    ),
+    "rail_unknown": Line(404, "There is no such rail", "GET /v1/rails lists them."),
+    # Keys and rights.
+    "api_key_missing": Line(401, "An API key is needed", "Send Authorization: Bearer and a secret key."),
+    "api_key_invalid": Line(401, "The API key is not valid", "Use a key that is in force."),
+    "right_missing": Line(403, "This key may not do that", "Use a key whose role includes it."),
+    # Idempotency.
+    "idempotency_key_missing": Line(
+        400,
+        "An Idempotency-Key is needed",
+        "Send a fresh random one (a UUID) with each new wish, the same with repeats.",
+    ),
+    "idempotency_key_invalid": Line(
+        400, "The Idempotency-Key is not valid", "Use 1 to 128 printable ASCII characters."
+    ),
+    "idempotency_key_reused": Line(422, "The Idempotency-Key belongs to another request", "Use a fresh key."),
+    "idempotency_in_progress": Line(409, "The first request with this key is under way", _AGAIN),
+    # Values.
+    "amount_invalid": Line(400, "The amount is not valid", _FIX),
+    "asset_unknown": Line(400, "There is no such asset", "GET /v1/assets lists them with their scale."),
+    "id_invalid": Line(404, "There is no such thing", _LOOK),
+    # Merchants, payers, instruments.
+    "merchant_not_found": Line(404, "There is no such merchant", _LOOK),
+    "merchant_invalid": Line(400, "The merchant's details are not valid", _FIX),
+    "payer_not_found": Line(404, "There is no such payer", _LOOK),
+    "payer_invalid": Line(400, "The payer's details are not valid", _FIX),
+    "instrument_not_found": Line(404, "There is no such instrument", _LOOK),
+    "instrument_invalid": Line(400, "The instrument's details are not valid", _FIX),
+    "card_number_refused": Line(
+        400, "Card numbers are not taken here", "Have the card provider make a token."
+    ),
+    "too_many_instruments": Line(409, "The payer has too many instruments", "Remove one first."),
+    # Machinery.
+    "database_unavailable": Line(503, "The database cannot be reached", _AGAIN),
+    "config_invalid": Line(500, "The configuration is not valid", _SETUP),
+    "data_folder_unusable": Line(500, "The data folder cannot be used", _SETUP),
+    "postgres_not_started": Line(503, "The database did not start", _SETUP),
+    "migration_changed": Line(500, "A migration was changed", _SETUP),
+    "migration_blocked": Line(503, "A migration could not get its locks", _SETUP),
+}
+
+_FAMILIES: Final[tuple[tuple[type[HoldfastError], str], ...]] = (
+    (Refused, "refused"),
+    (Unavailable, "unavailable"),
+    (OutcomeUnknown, "outcome_unknown"),
+    (Broken, "broken"),
+)
+
+
+class RequestInvalid(Refused):
+    """The request is not valid."""
+
+    code = "request_invalid"
+
+
+class HeaderInvalid(Refused):
+    """A header of the request is not valid."""
+
+    code = "header_invalid"
+
+
+class NotFound(Refused):
+    """There is nothing at this path."""
+
+    code = "not_found"
+
+
+class MethodNotAllowed(Refused):
+    """Here is something, but not for this method."""
+
+    code = "method_not_allowed"
+
+
+class CursorInvalid(Refused):
+    """The cursor does not belong to this list."""
+
+    code = "cursor_invalid"
+
+
+class Overloaded(Unavailable):
+    """The server has as many requests as it can work on. Nothing has moved; come back shortly."""
+
+    code = "overloaded"
+
+
+class MerchantOverloaded(Unavailable):
+    """The merchant has as many requests under way as one merchant may have. Nothing has moved; come back shortly."""
+
+    code = "merchant_overloaded"
+
+
+class RailUnknown(Refused):
+    """There is no rail of that name."""
+
+    code = "rail_unknown"
+
+
+class Problem(msgspec.Struct, omit_defaults=True):
+    """A problem as it is answered (RFC 9457). `code` is stable; `remedy` says what to do; `facts` depend on the code."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    remedy: str
+    detail: str = ""
+    request_id: str = ""
+    retry_after_s: float = 0.0
+    facts: dict[str, Any] = {}
+
+    __doc_table__: ClassVar[str] = "docs/reference/api.md"
+
+
+def line_of(error: HoldfastError) -> Line:
+    """Return the table's line for `error`: its code's own or that of its family."""
+    line = TABLE.get(error.code)
+    if line is not None:
+        return line
+    for family, code in _FAMILIES:
+        if isinstance(error, family):
+            return TABLE[code]
+    return TABLE["error"]
+
+
+def problem(error: HoldfastError, request_id: str = "") -> Problem:
+    """Write `error` as a problem. What an invariant that does not hold says stays inside: only its code goes out."""
+    line = line_of(error)
+    hidden = line.status == 500
+    return Problem(
+        type=PROBLEM_TYPE + error.code,
+        title=line.title,
+        status=line.status,
+        code=error.code,
+        remedy=line.remedy,
+        detail="" if hidden else error.message,
+        request_id=request_id,
+        retry_after_s=error.retry_after_s if isinstance(error, Unavailable) else 0.0,
+        facts={} if hidden else _plain(error.facts),
+    )
+
+
+def _plain(facts: Mapping[str, object]) -> dict[str, Any]:
+    return {
+        key: value if isinstance(value, int | str | bool | None) else str(value)
+        for key, value in facts.items()
+    }
+
+
+UNEXPECTED: Final = Line(500, "Something went wrong", _OPERATOR)
+
+
+def unexpected(request_id: str) -> Problem:
+    """Write the problem for an error that nobody foresaw."""
+    return Problem(
+        type=PROBLEM_TYPE + "error",
+        title=UNEXPECTED.title,
+        status=500,
+        code="error",
+        remedy=UNEXPECTED.remedy,
+        request_id=request_id,
+    )

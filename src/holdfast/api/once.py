@@ -1,0 +1,175 @@
+"""`Idempotency-Key`: a wish is carried out once, however often it is sent (draft-ietf-httpapi-idempotency-key-header).
+
+The key is taken in the very commit that makes the first effect durable, and the answer is kept in the commit that makes
+it final. A repeat with the same payload gets that answer, success or error, byte for byte, with
+`Idempotent-Replayed: true`; with another payload it is refused (422); while the first is under way, 409. When the first
+was cut off between the two commits, a repeat gets the present state of what the key had begun, or has it finished.
+
+Keys belong to a merchant, and a merchant is in one mode: the same key of two callers never meets.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from holdfast.api.context import Api, Reply, encode
+from holdfast.api.errors import problem
+from holdfast.base.errors import Refused, Unavailable
+from holdfast.base.limits import IDEMPOTENCY_IN_PROGRESS_S, IDEMPOTENCY_KEY_CHARS_MAX
+from holdfast.domains.ledger.model import Unit
+from holdfast.domains.merchants import Caller
+from holdfast.domains.payments.errors import KeyClaimed
+from holdfast.platform import idempotency
+from holdfast.platform.unit import Guard, Write
+
+_KEY: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
+
+
+class KeyMissing(Refused):
+    """This request moves money or makes something, so it needs an Idempotency-Key header."""
+
+    code = "idempotency_key_missing"
+
+
+class KeyMalformed(Refused):
+    """The Idempotency-Key is not 1 to 128 printable ASCII characters, bare or as a quoted string."""
+
+    code = "idempotency_key_invalid"
+
+
+class KeyReused(Refused):
+    """The Idempotency-Key was used before for a different request."""
+
+    code = "idempotency_key_reused"
+
+
+class InProgress(Unavailable):
+    """The first request with this Idempotency-Key is still under way."""
+
+    code = "idempotency_in_progress"
+
+
+def read_key(header: str | None) -> str:
+    """Return the key of a header's value: bare as most send it, or a structured-field string (RFC 9651 section 3.3.3).
+
+    `"a"` and `a` are the same key. Raises: `KeyMissing`, `KeyMalformed`.
+    """
+    if header is None:
+        raise KeyMissing
+    text = header.strip(" ")
+    if text[:1] == '"':
+        inside = re.fullmatch(r'"((?:[\x20-\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"', text)
+        if inside is None:
+            raise KeyMalformed
+        text = re.sub(r"\\(.)", r"\1", inside[1])
+    if len(text) > IDEMPOTENCY_KEY_CHARS_MAX or _KEY.fullmatch(text) is None:
+        raise KeyMalformed
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """One keyed request: whose, which key, and what it asks."""
+
+    owner: str
+    key: str
+    fingerprint: bytes
+
+    def answer(self, reply: Reply) -> Write:
+        """Return the write that keeps `reply` as the answer."""
+        return idempotency.answer(self.owner, self.key, reply.status, reply.body)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How a keyed request is carried out.
+
+    `do(claim, ticket)` carries it out; the claim must commit with the first effect. `resume(subject, stale)` is asked
+    when the key was taken but has no answer: it returns the present state, or finishes the work, or raises
+    `InProgress`. `stale` says that the claim is old enough for its first request to be dead.
+    """
+
+    do: Callable[[Guard, Ticket], Awaitable[Reply]]
+    resume: Callable[[str, bool], Awaitable[Reply]]
+
+
+def ticket(caller: Caller, header: str | None, operation: str, body: bytes) -> Ticket:
+    """Return the ticket of a request. Raises: `KeyMissing`, `KeyMalformed`."""
+    return Ticket(caller.merchant.id.hex, read_key(header), idempotency.fingerprint(operation, body))
+
+
+async def once(api: Api, held: Ticket, subject: str, wish: Wish) -> Reply:
+    """Carry out `wish` unless its key was used already; then answer as the first time.
+
+    Raises: `KeyReused`, `InProgress`, and `Unavailable` and `OutcomeUnknown` of the work itself, which are not kept.
+    """
+    slot = (held.owner, held.key)
+    earlier = api.under_way.get(slot)
+    if earlier is not None:
+        raise InProgress if earlier == held.fingerprint else KeyReused
+    api.under_way[slot] = held.fingerprint
+    try:
+        claim = idempotency.claim(held.owner, held.key, held.fingerprint, subject, api.now())
+        try:
+            return await wish.do(claim, held)
+        except KeyClaimed:
+            return await _again(api, held, wish)
+        except Refused as refusal:
+            return await _refuse(api, held, claim, refusal, wish)
+    finally:
+        del api.under_way[slot]
+
+
+def claimed_first(
+    api: Api, held: Ticket, subject: str, work: Callable[[str, bool], Awaitable[Reply]]
+) -> Wish:
+    """Return the wish for work that cannot take the claim along: the key is taken in a commit before it.
+
+    `work(subject, again)` must be safe to do again with the same subject: `again` says that an earlier try was cut
+    off, so its effect may be there.
+    """
+
+    async def finish(made: str, again: bool) -> Reply:  # noqa: FBT001 - a callback
+        try:
+            said = await work(made, again)
+        except Refused as refusal:
+            written = problem(refusal)
+            said = Reply(written.status, encode(written))
+        await api.app.lane.submit(Unit(writes=(held.answer(said),)))
+        return said
+
+    async def do(claim: Guard, _: Ticket) -> Reply:
+        outcome = await api.app.lane.submit(Unit(guards=(claim,)))
+        if outcome.status == "conflict":
+            raise KeyClaimed
+        return await finish(subject, again=False)
+
+    async def resume(made: str, stale: bool) -> Reply:  # noqa: FBT001 - a callback
+        if not stale:
+            raise InProgress
+        return await finish(made, again=True)
+
+    return Wish(do, resume)
+
+
+async def _refuse(api: Api, held: Ticket, claim: Guard, refusal: Refused, wish: Wish) -> Reply:
+    """Keep a refusal as the answer: a repeat gets the same, whatever has changed since."""
+    written = problem(refusal)
+    refused = Reply(written.status, encode(written))
+    outcome = await api.app.lane.submit(Unit(guards=(claim,), writes=(held.answer(refused),)))
+    return refused if outcome.status == "committed" else await _again(api, held, wish)
+
+
+async def _again(api: Api, held: Ticket, wish: Wish) -> Reply:
+    found = await idempotency.find(api.app.database, held.owner, held.key)
+    if found is None:
+        raise InProgress
+    if found.fingerprint != held.fingerprint:
+        raise KeyReused
+    if found.answer is not None:
+        return Reply(found.answer.status, found.answer.body, replayed=True)
+    age_s = (api.now() - found.claimed_at).total_seconds()
+    return await wish.resume(found.subject, age_s >= IDEMPOTENCY_IN_PROGRESS_S)

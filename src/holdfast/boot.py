@@ -1,0 +1,111 @@
+"""Wiring: the only place where everything meets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass
+from random import SystemRandom
+from typing import Any
+
+from holdfast.base.clock import Clock, SystemClock
+from holdfast.base.errors import Refused
+from holdfast.base.ids import IdSource
+from holdfast.domains.instruments import Instruments
+from holdfast.domains.ledger.operations import GroupCommitLane, PostgresLedger
+from holdfast.domains.merchants import Merchants
+from holdfast.domains.payments.ports import Rail, RailEvent
+from holdfast.domains.payments.rules.routing import Router, RoutingSettings
+from holdfast.domains.payments.store import PostgresBook
+from holdfast.flows.desk import Desk, PaySettings
+from holdfast.platform.config import Config
+from holdfast.platform.db import Database
+
+Verifier = Callable[[Mapping[str, str], bytes], RailEvent | None]
+"""Checks a rail's message (its headers in small letters and its body) and reads it; None: it is of no concern."""
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """Everything that one process works with, open and wired. `close` lets go of it."""
+
+    config: Config
+    clock: Clock
+    ids: IdSource
+    entropy: Callable[[int], bytes]
+    database: Database
+    lane: GroupCommitLane
+    ledger: PostgresLedger
+    book: PostgresBook
+    merchants: Merchants
+    instruments: Instruments
+    desk: Desk
+    router: Router
+    rails: Mapping[str, Rail]
+    rail_verifiers: Mapping[str, Verifier]
+    closers: tuple[Callable[[], Awaitable[None]], ...]
+
+    def rail_health(self) -> dict[str, dict[str, Any]]:
+        """Return what routing believes of each rail now, as plain numbers."""
+        told = self.router.health(self.clock.monotonic_s())
+        return {
+            one.rail: {name: value for name, value in asdict(one).items() if name != "rail"} for one in told
+        }
+
+    async def close(self) -> None:
+        """Let go of connections; what is under way has been journaled and goes on elsewhere."""
+        for closer in self.closers:
+            await closer()
+        await self.database.close()
+
+
+class DatabaseMissing(Refused):
+    """No database is configured. Set HOLDFAST_DSN, or start everything with `holdfast up`."""
+
+    code = "database_missing"
+
+
+async def open_app(config: Config, *, clock: Clock | None = None) -> App:
+    """Open everything for one process. The database must be there and migrated.
+
+    Raises: `DatabaseMissing`, `DatabaseUnavailable`.
+    """
+    if config.dsn is None:
+        raise DatabaseMissing
+    time = clock or SystemClock()
+    database = Database(config.dsn.reveal(), connections_max=config.database_connections_max)
+    await database.open()
+    rails, verifiers, closers = open_rails(config)
+    lane = GroupCommitLane(database, time)
+    ledger = PostgresLedger(database, time)
+    book = PostgresBook(database)
+    router = Router(RoutingSettings(), SystemRandom(), [rail.traits for rail in rails.values()])
+    ids = IdSource(lambda: int(time.now().timestamp() * 1000), os.urandom)
+    desk = Desk(time, ids, lane, ledger, book, rails, router, PaySettings())
+    return App(
+        config=config,
+        clock=time,
+        ids=ids,
+        entropy=os.urandom,
+        database=database,
+        lane=lane,
+        ledger=ledger,
+        book=book,
+        merchants=Merchants(database, time.monotonic_s, os.urandom),
+        instruments=Instruments(database, time.monotonic_s),
+        desk=desk,
+        router=router,
+        rails=rails,
+        rail_verifiers=verifiers,
+        closers=tuple(closers),
+    )
+
+
+def open_rails(
+    config: Config,
+) -> tuple[dict[str, Rail], dict[str, Verifier], list[Callable[[], Awaitable[None]]]]:
+    """Return the configured rails by name, what checks their messages, and what closes them."""
+    rails: dict[str, Rail] = {}
+    verifiers: dict[str, Verifier] = {}
+    closers: list[Callable[[], Awaitable[None]]] = []
+    return rails, verifiers, closers

@@ -1,0 +1,22 @@
+"""`holdfast worker`: run a worker alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from holdfast.cli.options import configuration
+
+
+@click.command()
+@configuration
+def command(config_file: Path | None, data_dir: Path | None) -> None:
+    """Run a worker: resolve payments in doubt, relay events, deliver webhooks, do what is due.
+
+    Any number may run.
+    """
+    from holdfast import worker  # noqa: PLC0415 - loaded when asked for
+    from holdfast.platform import config  # noqa: PLC0415
+
+    worker.main(config.load(file=config_file, data_dir=data_dir))

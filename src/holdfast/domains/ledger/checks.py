@@ -1,0 +1,43 @@
+"""Checks of what callers hand in, before it joins a batch: one caller's nonsense must not fail its neighbours."""
+
+from __future__ import annotations
+
+from holdfast.base.limits import METADATA_KEY_CHARS_MAX, METADATA_KEYS_MAX, METADATA_VALUE_CHARS_MAX, REFERENCE_CHARS_MAX
+from holdfast.domains.ledger.errors import AccountInvalid, MetadataTooLarge, TransferInvalid
+from holdfast.domains.ledger.model import NewAccount, NewTransfer
+from holdfast.domains.ledger.rules import ASSET_NUMBERS, RULE_NUMBERS
+
+_NUMBER_MAX = 2**63 - 1
+_CODE_MAX = 2**31 - 1
+
+
+def check_account(account: NewAccount) -> None:
+    """Raises: `AccountInvalid`."""
+    if not 0 < account.number <= _NUMBER_MAX:
+        raise AccountInvalid(f"{account.number} is not an account number.")
+    if not 0 < len(account.code) <= REFERENCE_CHARS_MAX or "\0" in account.code:
+        raise AccountInvalid(f"An account's name has 1 to {REFERENCE_CHARS_MAX} characters.")
+    if account.asset not in ASSET_NUMBERS or account.rule not in RULE_NUMBERS:
+        raise AccountInvalid(f"{account.code} names an unknown asset or rule.")
+
+
+def check_transfer(t: NewTransfer) -> None:
+    """Raises: `TransferInvalid`, `MetadataTooLarge`."""
+    if not (0 < t.debit <= _NUMBER_MAX and 0 < t.credit <= _NUMBER_MAX and 0 <= t.code <= _CODE_MAX):
+        raise TransferInvalid
+    if t.expires_at is not None and t.expires_at.tzinfo is None:
+        raise TransferInvalid("expires_at needs a time zone.")
+    if t.metadata:
+        _check_metadata(t)
+
+
+def _check_metadata(t: NewTransfer) -> None:
+    if len(t.metadata) > METADATA_KEYS_MAX:
+        raise MetadataTooLarge(f"Metadata has at most {METADATA_KEYS_MAX} keys.")
+    for key, value in t.metadata.items():
+        if not isinstance(value, str) or "\0" in key or "\0" in value:
+            raise MetadataTooLarge("Metadata maps texts to texts, without null characters.")
+        if len(key) > METADATA_KEY_CHARS_MAX or len(value) > METADATA_VALUE_CHARS_MAX:
+            raise MetadataTooLarge(
+                f"A metadata key has at most {METADATA_KEY_CHARS_MAX} characters, a value {METADATA_VALUE_CHARS_MAX}."
+            )

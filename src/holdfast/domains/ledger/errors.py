@@ -1,0 +1,83 @@
+"""What the ledger refuses before it even looks at a balance.
+
+    Refused
+    x AccountExists      the number or the name belongs to another account
+    x AccountInvalid     the account that should be opened is not well formed
+    x AccountMissing     no such account
+    x BatchTooLarge      more transfers than one commit takes
+    x ChainTooLong       more linked transfers than one chain takes
+    x MetadataTooLarge   the metadata of a transfer is beyond its bounds
+    x TransferInvalid    a transfer that no ledger could store
+    Unavailable
+    x LaneFull           too many units wait for their commit
+    OutcomeUnknown
+    x CommitUnknown      the connection broke while the commit was under way
+    Broken
+    x WriteRejected      a row that should commit with the transfers breaks a constraint
+
+Refusals of single transfers are no exceptions: they are outcomes (`model.Outcome`), one for each transfer of a batch.
+"""
+
+from __future__ import annotations
+
+from holdfast.base.errors import Broken, OutcomeUnknown, Refused, Unavailable
+
+
+class AccountExists(Refused):
+    """That account number or name belongs to another account."""
+
+    code = "account_exists"
+
+
+class AccountInvalid(Refused):
+    """An account has a number from 1 to 2^63-1, a name, a known asset and a known rule."""
+
+    code = "account_invalid"
+
+
+class AccountMissing(Refused):
+    """There is no such ledger account."""
+
+    code = "ledger_account_missing"
+
+
+class BatchTooLarge(Refused):
+    """That is more transfers than one commit takes; send them in several."""
+
+    code = "batch_too_large"
+
+
+class ChainTooLong(Refused):
+    """That is more linked transfers than one chain takes."""
+
+    code = "chain_too_long"
+
+
+class MetadataTooLarge(Refused):
+    """Metadata has too many keys, or too long ones."""
+
+    code = "metadata_too_large"
+
+
+class TransferInvalid(Refused):
+    """Account numbers go from 1 to 2^63-1 and codes from 0 to 2^31-1."""
+
+    code = "transfer_invalid"
+
+
+class LaneFull(Unavailable):
+    """Too many payments are waiting for their commit. Nothing has moved; try again shortly."""
+
+    code = "lane_full"
+
+
+class CommitUnknown(OutcomeUnknown):
+    """The connection to the database broke while the commit was under way. Ask for the state by id; do not send again."""
+
+    code = "commit_unknown"
+
+
+class WriteRejected(Broken):
+    """A row that belongs to the transfers breaks a constraint of its table. Nothing of the unit was kept."""
+
+    code = "write_rejected"

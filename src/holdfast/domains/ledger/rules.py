@@ -1,0 +1,251 @@
+"""The rules of posting, one transfer after the other, on books held in memory.
+
+This is what "as if posted one by one" means. The memory ledger runs it on its whole books; the PostgreSQL ledger runs it
+on the few accounts of a batch that could refuse anything (`store` proves that for the others). The order of the checks
+is the order of `Outcome`: the first that applies is the answer. `docs/reference/ledger.md` explains each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final, Literal
+from uuid import UUID
+
+from holdfast.base.limits import AMOUNT_MINOR_MAX
+from holdfast.base.money import ASSETS
+from holdfast.domains.ledger.model import NewTransfer, Outcome, Rule
+
+FREE: Final = 0
+DEBITS_BOUND: Final = 1
+CREDITS_BOUND: Final = 2
+RULE_NUMBERS: Final[dict[Rule, int]] = {
+    "free": FREE,
+    "debits_must_not_exceed_credits": DEBITS_BOUND,
+    "credits_must_not_exceed_debits": CREDITS_BOUND,
+}
+ASSET_NUMBERS: Final = {code: asset.number for code, asset in ASSETS.items()}
+UNKNOWN_ASSET: Final = -1
+
+HoldState = Literal["open", "posted", "voided", "expired"]
+Decision = tuple[Outcome, int]
+
+KEPT: Final = frozenset(outcome for outcome in Outcome if outcome >= Outcome.DEBIT_ACCOUNT_NOT_FOUND)
+"""Refusals that depended on the state of the ledger: the id stays refused. The others lie in the request itself."""
+
+
+class Books:
+    """One account's sums, minor units, as they change."""
+
+    __slots__ = ("asset", "closed", "credits_pending", "credits_posted", "debits_pending", "debits_posted", "rule")
+
+    def __init__(self, asset: int, rule: int = FREE, *, closed: bool = False) -> None:
+        self.asset = asset
+        self.rule = rule
+        self.closed = closed
+        self.debits_posted = 0
+        self.credits_posted = 0
+        self.debits_pending = 0
+        self.credits_pending = 0
+
+
+class Hold:
+    """A pending transfer, as far as settling it needs."""
+
+    __slots__ = ("amount", "asset", "credit", "debit", "expires_at", "state")
+
+    def __init__(
+        self, debit: int, credit: int, asset: int, amount: int, expires_at: datetime | None, state: HoldState = "open"
+    ) -> None:
+        self.debit = debit
+        self.credit = credit
+        self.asset = asset
+        self.amount = amount
+        self.expires_at = expires_at
+        self.state: HoldState = state
+
+
+def same_content(one: NewTransfer, other: NewTransfer) -> bool:
+    """Tell whether two transfers of one id ask for the same. How they were linked is not part of it."""
+    return (
+        one.debit == other.debit
+        and one.credit == other.credit
+        and one.amount_minor == other.amount_minor
+        and one.kind == other.kind
+        and one.asset == other.asset
+        and one.pending_id == other.pending_id
+        and one.expires_at == other.expires_at
+        and one.balancing == other.balancing
+        and one.code == other.code
+        and dict(one.metadata) == dict(other.metadata)
+    )
+
+
+def malformed(t: NewTransfer, now: datetime) -> Outcome | None:
+    """Return the refusal that lies in the request alone, if there is one."""
+    amount = t.amount_minor
+    if t.kind == "void_pending" or (t.kind == "post_pending" and amount is None):
+        if amount is not None:
+            return Outcome.AMOUNT_INVALID
+    elif type(amount) is not int or not 0 < amount <= AMOUNT_MINOR_MAX:
+        return Outcome.AMOUNT_INVALID
+    if t.balancing is not None and t.pending_id is not None:
+        return Outcome.AMOUNT_INVALID
+    if t.debit == t.credit:
+        return Outcome.ACCOUNTS_MUST_DIFFER
+    if t.expires_at is not None and (t.kind != "pending" or t.expires_at <= now):
+        return Outcome.EXPIRY_INVALID
+    return None
+
+
+class Rulebook:
+    """Decides transfers in order and keeps the books. Not safe for threads.
+
+    `known` maps the id of each transfer that stands to what was asked and what it moved; `refused` the ids that stay
+    refused. Whoever owns the rulebook may fill all four maps beforehand.
+    """
+
+    __slots__ = ("accounts", "holds", "known", "refused")
+
+    def __init__(self) -> None:
+        self.accounts: dict[int, Books] = {}
+        self.holds: dict[UUID, Hold] = {}
+        self.known: dict[UUID, tuple[NewTransfer, int]] = {}
+        self.refused: dict[UUID, Outcome] = {}
+
+    def decide_chain(self, chain: Sequence[NewTransfer], now: datetime, *, unfinished: bool = False) -> list[Decision]:
+        """Decide transfers that succeed or fail together; when one is refused the others leave no trace.
+
+        `unfinished`: the list of transfers ended inside the chain.
+        """
+        if len(chain) == 1 and not unfinished:
+            return [self.decide(chain[0], now)]
+        decisions: list[Decision] = []
+        made: list[NewTransfer] = []
+        broken = unfinished
+        for t in chain:
+            if broken:
+                decisions.append(self._earlier(t, only_same=True) or (Outcome.LINKED_TRANSFER_FAILED, 0))
+                continue
+            decision = self.decide(t, now)
+            decisions.append(decision)
+            if decision[0] is Outcome.POSTED:
+                made.append(t)
+            broken = not decision[0].moved
+        if broken:
+            for t in reversed(made):
+                self._undo(t)
+            decisions = [(Outcome.LINKED_TRANSFER_FAILED, 0) if d[0] is Outcome.POSTED else d for d in decisions]
+        if unfinished and decisions[-1][0] is not Outcome.EXISTS:
+            decisions[-1] = (Outcome.LINKED_CHAIN_OPEN, 0)
+        return decisions
+
+    def decide(self, t: NewTransfer, now: datetime) -> Decision:
+        """Decide one transfer and, when it is made, change the books."""
+        earlier = self._earlier(t)
+        if earlier is not None:
+            return earlier
+        outcome = malformed(t, now)
+        if outcome is not None:
+            return outcome, 0
+        debit, credit = self.accounts.get(t.debit), self.accounts.get(t.credit)
+        if debit is None or credit is None:
+            missing = Outcome.DEBIT_ACCOUNT_NOT_FOUND if debit is None else Outcome.CREDIT_ACCOUNT_NOT_FOUND
+            return self._refuse(t, missing)
+        if not debit.asset == credit.asset == ASSET_NUMBERS.get(t.asset, UNKNOWN_ASSET):
+            return self._refuse(t, Outcome.ASSETS_DIFFER)
+        if (debit.closed or credit.closed) and t.kind != "void_pending":
+            return self._refuse(t, Outcome.ACCOUNT_CLOSED)
+        if t.kind == "posted" or t.kind == "pending":
+            if t.pending_id is not None:
+                return self._refuse(t, Outcome.PENDING_NOT_FOUND)
+            return self._move(t, debit, credit)
+        return self._resolve(t, debit, credit, now)
+
+    def _earlier(self, t: NewTransfer, *, only_same: bool = False) -> Decision | None:
+        known = self.known.get(t.id)
+        if known is not None:
+            if same_content(t, known[0]):
+                return Outcome.EXISTS, known[1]
+            return None if only_same else (Outcome.EXISTS_WITH_DIFFERENT_CONTENT, 0)
+        if not only_same and t.id in self.refused:
+            return Outcome.ID_ALREADY_REFUSED, 0
+        return None
+
+    def _refuse(self, t: NewTransfer, outcome: Outcome) -> Decision:
+        self.refused[t.id] = outcome
+        return outcome, 0
+
+    def _move(self, t: NewTransfer, debit: Books, credit: Books) -> Decision:
+        amount = t.amount_minor or 0
+        debits = debit.debits_posted + debit.debits_pending
+        credits_ = credit.credits_posted + credit.credits_pending
+        room_debit = debit.credits_posted - debits if debit.rule == DEBITS_BOUND else AMOUNT_MINOR_MAX
+        room_credit = credit.debits_posted - credits_ if credit.rule == CREDITS_BOUND else AMOUNT_MINOR_MAX
+        if t.balancing == "debit":
+            amount = min(amount, room_debit)
+        elif t.balancing == "credit":
+            amount = min(amount, room_credit)
+        if amount > room_debit or (t.balancing == "debit" and amount <= 0):
+            return self._refuse(t, Outcome.EXCEEDS_CREDITS)
+        if amount > room_credit or (t.balancing == "credit" and amount <= 0):
+            return self._refuse(t, Outcome.EXCEEDS_DEBITS)
+        if debits + amount > AMOUNT_MINOR_MAX or credits_ + amount > AMOUNT_MINOR_MAX:
+            return self._refuse(t, Outcome.BALANCE_OVERFLOW)
+        if t.kind == "pending":
+            debit.debits_pending += amount
+            credit.credits_pending += amount
+            self.holds[t.id] = Hold(t.debit, t.credit, debit.asset, amount, t.expires_at)
+        else:
+            debit.debits_posted += amount
+            credit.credits_posted += amount
+        self.known[t.id] = (t, amount)
+        return Outcome.POSTED, amount
+
+    def _resolve(self, t: NewTransfer, debit: Books, credit: Books, now: datetime) -> Decision:
+        hold = self.holds.get(t.pending_id) if t.pending_id is not None else None
+        if hold is None:
+            return self._refuse(t, Outcome.PENDING_NOT_FOUND)
+        if hold.debit != t.debit or hold.credit != t.credit:
+            return self._refuse(t, Outcome.PENDING_HAS_OTHER_ACCOUNTS)
+        if hold.state == "posted":
+            return self._refuse(t, Outcome.PENDING_ALREADY_POSTED)
+        if hold.state == "voided":
+            return self._refuse(t, Outcome.PENDING_ALREADY_VOIDED)
+        if hold.state == "expired" or (hold.expires_at is not None and hold.expires_at <= now):
+            return self._refuse(t, Outcome.PENDING_EXPIRED)
+        amount = hold.amount if t.amount_minor is None else t.amount_minor
+        if amount > hold.amount:
+            return self._refuse(t, Outcome.EXCEEDS_PENDING_AMOUNT)
+        debit.debits_pending -= hold.amount
+        credit.credits_pending -= hold.amount
+        if t.kind == "post_pending":
+            debit.debits_posted += amount
+            credit.credits_posted += amount
+            hold.state = "posted"
+        else:
+            hold.state = "voided"
+        self.known[t.id] = (t, amount)
+        return Outcome.POSTED, amount
+
+    def lapse(self, hold: Hold) -> None:
+        """Release an open hold whose time is over."""
+        self.accounts[hold.debit].debits_pending -= hold.amount
+        self.accounts[hold.credit].credits_pending -= hold.amount
+        hold.state = "expired"
+
+    def _undo(self, t: NewTransfer) -> None:
+        amount = self.known.pop(t.id)[1]
+        debit, credit = self.accounts[t.debit], self.accounts[t.credit]
+        if t.kind == "posted" or t.kind == "post_pending":
+            debit.debits_posted -= amount
+            credit.credits_posted -= amount
+        elif t.kind == "pending":
+            debit.debits_pending -= amount
+            credit.credits_pending -= amount
+            del self.holds[t.id]
+        if t.pending_id is not None:
+            hold = self.holds[t.pending_id]
+            debit.debits_pending += hold.amount
+            credit.credits_pending += hold.amount
+            hold.state = "open"

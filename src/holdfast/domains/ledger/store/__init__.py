@@ -1,0 +1,1 @@
+"""All of the ledger's SQL: posting in `posting`, reading in `reading`; `batch` makes the arrays that posting sends."""

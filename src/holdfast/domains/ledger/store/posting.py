@@ -1,0 +1,164 @@
+"""Posting a batch of transfers inside a transaction that the caller has opened.
+
+One round trip when nothing in the batch can fail; otherwise the few accounts that matter are looked at, the rules are run
+over the transfers that touch them, in order, and a second call corrects and records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from holdfast.base.ids import AccountId, TransferId
+from holdfast.base.money import ASSETS_BY_NUMBER
+from holdfast.domains.ledger.model import NewTransfer, Outcome, Posting
+from holdfast.domains.ledger.rules import KEPT, Books, Decision, Hold, HoldState, Rulebook
+from holdfast.domains.ledger.store.batch import KIND_NUMBERS, Group, Plan, Row, Settlement
+from holdfast.platform import arrays
+from holdfast.platform.db import Connection
+
+_COLUMN_TYPES: Final = (
+    "uuid[]", "bigint[]", "bigint[]", "smallint[]", "bigint[]", "smallint[]", "integer[]", "integer[]", "integer[]",
+    "integer[]", "integer[]", "timestamptz[]", "jsonb[]",
+)  # fmt: skip
+_POST_TYPES: Final = (
+    "timestamptz", "boolean", "bigint[]", "smallint[]", "bigint[]", "bigint[]", "bigint[]", "bigint[]", "integer[]", "uuid[]",
+    "boolean[]", "uuid", "uuid", *_COLUMN_TYPES,
+)  # fmt: skip
+_FINISH_TYPES: Final = (
+    "timestamptz", "bigint[]", "integer[]", "bigint[]", "bigint[]", "bigint[]", "bigint[]", "bigint[]", "integer[]", "uuid[]",
+    *_COLUMN_TYPES, "smallint[]", "bigint[]", "uuid[]", "uuid[]", "smallint[]",
+)  # fmt: skip
+POST: Final = f"select * from ledger.post_v1({', '.join('%b::' + t for t in _POST_TYPES)})"
+FINISH: Final = f"select * from ledger.finish_v1({', '.join('%b::' + t for t in _FINISH_TYPES)})"
+_KNOWN: Final = """
+select id, debit, credit, asset, amount, kind, balancing, asked, pending_id, expires_at, code, metadata
+from ledger.transfers where id = any (%b::uuid[])"""
+_REFUSED: Final = "select id, outcome from ledger.refusals where id = any (%b::uuid[])"
+_HOLDS: Final = """
+select h.id, h.debit, h.credit, h.asset, h.amount, h.expires_at, r.kind
+from ledger.transfers h left join ledger.transfers r on r.pending_id = h.id
+where h.id = any (%b::uuid[]) and h.kind = 1"""
+_HOLD_STATES: Final[dict[int | None, HoldState]] = {None: "open", 2: "posted", 3: "voided", 4: "expired"}
+_KINDS: Final = {number: kind for kind, number in KIND_NUMBERS.items()}
+_BALANCING: Final = {None: None, 1: "debit", 2: "credit"}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What `post_v1` said. `clean`: the batch is recorded. Else `found` are the accounts there are, `unsure` rows of arrays."""
+
+    clean: bool
+    found: Sequence[int]
+    unsure: tuple[Sequence[Any], ...]
+
+
+def answer_of(row: Sequence[Any]) -> Answer:
+    """Read the one row that `POST` returns."""
+    return Answer(row[0] is not None, row[2] or (), tuple(column or () for column in row[3:]))
+
+
+async def settle(connection: Connection, plan: Plan, answer: Answer) -> list[list[Posting]]:
+    """Finish a batch that was not clean: look closer, decide in order, correct, record. Returns an answer per group."""
+    book = await _rulebook(connection, plan, answer)
+    walked = _walked(plan, book, set(answer.unsure[0]) | (set(plan.touched.numbers.tolist()) - set(answer.found)))
+    rows: list[tuple[int, Row]] = []
+    refused: list[tuple[UUID, int]] = []
+    answers: list[list[Posting]] = []
+    position = 0
+    for group, needed in zip(plan.groups, walked, strict=True):
+        if needed:
+            decisions = book.decide_chain(group.transfers, plan.now, unfinished=group.unfinished)
+        else:
+            decisions = [(Outcome.POSTED, t.amount_minor or 0) for t in group.transfers]
+        for t, decision in zip(group.transfers, decisions, strict=True):
+            _note(t, decision, book, position, rows, refused)
+            position += 1
+        answers.append([Posting(t.id, o, a) for t, (o, a) in zip(group.transfers, decisions, strict=True)])
+    await connection.execute(FINISH, Settlement(plan, rows, refused).parameters(), prepare=True, binary=True)
+    return answers
+
+
+def _note(
+    t: NewTransfer, decision: Decision, book: Rulebook, position: int,
+    rows: list[tuple[int, Row]], refused: list[tuple[UUID, int]],
+) -> None:  # fmt: skip
+    outcome, amount = decision
+    if outcome is Outcome.POSTED:
+        released = book.holds[t.pending_id].amount if t.pending_id is not None else 0
+        rows.append((position, Row(t, amount, KIND_NUMBERS[t.kind], released)))
+    elif outcome in KEPT:
+        refused.append((t.id, int(outcome)))
+
+
+def _walked(plan: Plan, book: Rulebook, unsure: set[int]) -> list[bool]:
+    """Tell which groups must be decided in order: those that touch an account that could refuse, or a known id."""
+    flags = plan.special.tolist()
+    settled = {t.pending_id for t in plan.transfers}
+    result = []
+    position = 0
+    for group in plan.groups:
+        needed = False
+        for t in group.transfers:
+            needed = (
+                needed
+                or flags[position]
+                or t.debit in unsure
+                or t.credit in unsure
+                or t.id in book.known
+                or t.id in book.refused
+                or t.id in plan.repeated
+                or t.id in settled
+            )
+            position += 1
+        result.append(needed)
+    return result
+
+
+async def _rulebook(connection: Connection, plan: Plan, answer: Answer) -> Rulebook:
+    book = Rulebook()
+    found = set(answer.found)
+    for number, asset in zip(plan.touched.numbers.tolist(), plan.assets.tolist(), strict=True):
+        if number in found:
+            book.accounts[number] = Books(asset)
+    for number, asset, rule, closed, debits, credits_, debit_holds, credit_holds in zip(*answer.unsure, strict=True):
+        books = book.accounts[number] = Books(asset, rule, closed=closed)
+        books.debits_posted, books.credits_posted = debits, credits_
+        books.debits_pending, books.credits_pending = debit_holds, credit_holds
+    ids = arrays.uuids(arrays.uuid_bytes(t.id for t in plan.transfers))
+    pending = {t.pending_id for t in plan.transfers if t.pending_id is not None}
+    async with connection.pipeline():
+        known = await connection.execute(_KNOWN, (ids,), prepare=True, binary=True)
+        refused = await connection.execute(_REFUSED, (ids,), prepare=True, binary=True)
+        holds = None
+        if pending:
+            packed = arrays.uuids(arrays.uuid_bytes(pending))
+            holds = await connection.execute(_HOLDS, (packed,), prepare=True, binary=True)
+        for row in await known.fetchall():
+            book.known[row[0]] = transfer_of(row)
+        for i, outcome in await refused.fetchall():
+            book.refused[i] = Outcome(outcome)
+        for i, debit, credit, asset, amount, expires_at, kind in await holds.fetchall() if holds else ():
+            book.holds[i] = Hold(debit, credit, asset, amount, expires_at, _HOLD_STATES[kind])
+    return book
+
+
+def transfer_of(row: Sequence[Any]) -> tuple[NewTransfer, int]:
+    """Read a stored transfer as what was asked for, and the amount that it moved."""
+    i, debit, credit, asset, amount, kind, balancing, asked, pending_id, expires_at, code, metadata = row
+    return NewTransfer(
+        id=TransferId(i),
+        debit=AccountId(debit),
+        credit=AccountId(credit),
+        asset=ASSETS_BY_NUMBER[asset].code,
+        amount_minor=amount if asked is None else None if asked < 0 else asked,
+        kind=_KINDS[kind],  # type: ignore[arg-type]
+        pending_id=pending_id,
+        expires_at=expires_at,
+        balancing=_BALANCING[balancing],  # type: ignore[arg-type]
+        code=code,
+        metadata=metadata or {},
+    ), amount

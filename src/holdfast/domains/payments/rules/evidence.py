@@ -1,0 +1,161 @@
+"""What a piece of news makes of an attempt.
+
+Knowledge only grows: none < timeout < the rail's answer < a signed message < the settlement file. News that agrees with what is
+known raises its strength; news that contradicts it counts only when it is strictly stronger; old news (a message about
+the hold that arrives after the charge) changes nothing, because the life cycle has no way back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from holdfast.base.money import Money
+from holdfast.domains.payments.model import Attempt, AttemptState, Evidence, Op
+from holdfast.domains.payments.ports import Answer, RailTraits, Said
+from holdfast.domains.payments.rules.lifecycle import attempt_after
+from holdfast.domains.payments.rules.settings import Rules
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """One piece of news of an attempt. `op` is the request that it answers; None: a message, or a line of a file.
+
+    `repeat`: the request was sent before, so that "not sent" says nothing of the first time. `asked_at`: when the request
+    was journaled.
+    """
+
+    op: Op | None
+    said: Said
+    evidence: Evidence
+    asked_at: datetime
+    repeat: bool = False
+    remote_id: str | None = None
+    code: str = ""
+    message: str = ""
+    amount: Money | None = None
+    refunded_minor: int = 0
+    payer_fault: bool = False
+
+
+def heard(op: Op, answer: Answer, *, asked_at: datetime, repeat: bool) -> Heard:
+    """Return an answer as news."""
+    return Heard(
+        op,
+        answer.said,
+        Evidence.TIMEOUT if answer.said is Said.UNKNOWN else answer.evidence,
+        asked_at,
+        repeat,
+        answer.remote_id,
+        answer.code,
+        answer.message,
+        answer.amount,
+        answer.refunded_minor,
+        answer.payer_fault,
+    )
+
+
+_OF_A_HOLD: Final = (Said.AUTHORIZED, Said.CAPTURED)
+_S: Final = AttemptState
+
+
+def event_of(attempt: Attempt, news: Heard, traits: RailTraits, rules: Rules) -> str:
+    """Return the name of `news` in the life cycle's table."""
+    said = news.said
+    if said is Said.NOT_FOUND and _not_found_is_final(attempt, news, traits, rules):
+        return "expired"
+    if said is Said.UNKNOWN and not rules.r2_no_answer_is_unknown:
+        return f"{news.op.value if news.op else 'told'}:declined"
+    if news.op is None or news.op is Op.QUERY:
+        return f"told:{said.value}"
+    if news.op is Op.AUTHORIZE and news.repeat:
+        return f"repeat:{said.value}"
+    if news.repeat and said in (Said.NOT_SENT, Said.NOT_DONE):
+        return "repeat:nothing"
+    return f"{news.op.value}:{said.value}"
+
+
+def _not_found_is_final(attempt: Attempt, news: Heard, traits: RailTraits, rules: Rules) -> bool:
+    """Whether "no such payment" proves that this attempt can never charge."""
+    if news.op is Op.CANCEL:
+        return not rules.r3_cancel_fences_only_what_is_known
+    if news.op is not Op.QUERY:
+        return False
+    if not rules.r3_not_found_is_no_fence:
+        return True
+    if attempt.state is _S.CAPTURING:
+        return False
+    return traits.expires_s is not None and attempt.expires_at is not None and news.asked_at >= attempt.expires_at
+
+
+def learn(attempt: Attempt, news: Heard, traits: RailTraits, rules: Rules, now: datetime) -> Attempt:
+    """Return the attempt as it stands after `news`; the very same object when the news changes nothing."""
+    event = event_of(attempt, news, traits, rules)
+    after = attempt_after(attempt.state, event)
+    sure = after is not None
+    if after is None and news.said is Said.CAPTURED:
+        after = _contradicted(attempt, news)
+    if not rules.r5_evidence_only_strengthens:
+        after = _naively(news) or after
+    if after is None:
+        return _noted(attempt, news, now)
+    return _moved(attempt, after, news, rules, now, sure=sure)
+
+
+def _contradicted(attempt: Attempt, news: Heard) -> AttemptState | None:
+    """A charge that turns up on an attempt thought over is believed only from a stronger source."""
+    return attempt_after(attempt.state, "stronger:captured") if news.evidence > attempt.evidence else None
+
+
+def _naively(news: Heard) -> AttemptState | None:
+    return {
+        Said.AUTHORIZED: _S.AUTHORIZED,
+        Said.CAPTURED: _S.CAPTURED,
+        Said.DECLINED: _S.DECLINED,
+        Said.CANCELED: _S.CANCELED,
+        Said.NOT_FOUND: _S.CANCELED if news.op is not Op.REFUND else None,
+    }.get(news.said)
+
+
+def _noted(attempt: Attempt, news: Heard, now: datetime) -> Attempt:
+    """News that changes no state may still tell the rail's id, strengthen what is known, or confirm a charge."""
+    remote_id = attempt.remote_id or news.remote_id
+    agrees = news.said.value == attempt.state.value
+    evidence = max(attempt.evidence, news.evidence) if agrees else attempt.evidence
+    verified = attempt.verified or (news.op is Op.QUERY and news.said is Said.CAPTURED and attempt.state is _S.CAPTURED)
+    if (remote_id, evidence, verified) == (attempt.remote_id, attempt.evidence, attempt.verified):
+        return attempt
+    return replace(attempt, remote_id=remote_id, evidence=evidence, verified=verified, updated_at=now)
+
+
+def _moved(
+    attempt: Attempt, after: AttemptState, news: Heard, rules: Rules, now: datetime, *, sure: bool
+) -> Attempt:
+    taken = attempt.captured_minor
+    conflict = attempt.conflict
+    if news.said in _OF_A_HOLD and news.amount is not None:
+        wanted = attempt.amount.amount_minor
+        if news.said is Said.CAPTURED and attempt.to_capture_minor:
+            wanted = attempt.to_capture_minor
+        same = news.amount.asset == attempt.amount.asset and news.amount.amount_minor == wanted
+        conflict = conflict or (not same and rules.r5_amounts_must_agree)
+    if after is _S.CAPTURED:
+        taken = attempt.to_capture_minor or attempt.amount.amount_minor
+        if news.amount is not None and news.amount.asset == attempt.amount.asset and rules.r5_amounts_must_agree:
+            taken = news.amount.amount_minor
+    return replace(
+        attempt,
+        state=after,
+        evidence=max(attempt.evidence, news.evidence) if rules.r5_evidence_only_strengthens else news.evidence,
+        remote_id=attempt.remote_id or news.remote_id,
+        code=news.code or attempt.code,
+        message=news.message or attempt.message,
+        updated_at=now,
+        captured_minor=taken,
+        conflict=conflict,
+        payer_fault=news.payer_fault,
+        verified=after is _S.CAPTURED and (sure or news.op is Op.QUERY),
+        tries=attempt.tries if after is attempt.state else 0,
+        next_at=None,
+    )

@@ -1,0 +1,47 @@
+"""The plan of a payment: in which order which method is tried on which rail, with the reason for each place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from holdfast.domains.payments.model import Method, NewPayment, Step
+from holdfast.domains.payments.ports import RailTraits
+from holdfast.domains.payments.rules.router import Router
+from holdfast.domains.payments.rules.routing import Offer
+
+
+def ways(asked: NewPayment, rails: Mapping[str, RailTraits]) -> list[tuple[Method, RailTraits, int]]:
+    """Return every rail that serves a method the payer offers and the merchant takes, with the payer's rank of it."""
+    allowed, asset = asked.allowed_kinds, asked.amount.asset.code
+    found = []
+    for rank, method in enumerate(asked.methods):
+        if allowed and method.kind not in allowed:
+            continue
+        for traits in rails.values():
+            if method.kind in traits.methods and asset in traits.assets:
+                found.append((method, traits, rank))
+    return found
+
+
+def plan(asked: NewPayment, rails: Mapping[str, RailTraits], router: Router, *, now_s: float) -> tuple[Step, ...]:
+    """Return the steps in the order in which they are tried; empty when there is no way to pay.
+
+    The merchant's own rails come first, in the merchant's order; all else is as the router ranks it.
+    """
+    found = ways(asked, rails)
+    if not found:
+        return ()
+    if len(found) == 1:
+        method, traits, _ = found[0]
+        return (Step(traits.name, method, f"the only way to pay with {method.label or method.kind}"),)
+    offers = [Offer(t.name, m.kind, t.fence, t.cost_bp, t.confirms_later, rank) for m, t, rank in found]
+    ranking = router.rank(offers, now_s=now_s)
+    steps = [Step(found[i][1].name, found[i][0], why) for i, why in zip(ranking.order, ranking.reasons, strict=True)]
+    if not asked.rail_order:
+        return tuple(steps)
+    places = {rail: i for i, rail in enumerate(asked.rail_order)}
+    steps.sort(key=lambda step: places.get(step.rail, len(places)))
+    return tuple(
+        replace(step, reason=f"the merchant prefers {step.rail}") if step.rail in places else step for step in steps
+    )

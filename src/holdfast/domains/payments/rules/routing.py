@@ -1,0 +1,287 @@
+"""Which way to try first: live evidence, cost, safety and the payer's own order, in one number per offer.
+
+Each decision draws a success rate for every rail from what is believed of it (`routing_evidence`), so the
+better rail is mostly first, a doubtful one gets its chances, and nothing needs a threshold. From the drawn
+rate the score takes
+
+- cost, as hundredths of a percent of the amount: one percent of cost weighs as much as one percent of
+  success;
+- the risk of an unknown outcome, times what it does at a rail of that fence class: at a rail that can only be
+  asked (F1) the payment may hang, at one that holds first (F4) nothing is lost. While health is uncertain,
+  rails that can hold go first;
+- that it confirms later, and how far down the payer's own list the method stands.
+
+A breaker (latency and unknowns) and a bulkhead (calls under way) move a rail behind those that can be used. A
+small share of decisions puts a starved or recovering rail first, if trying it is safe, so that its recovery
+is noticed.
+
+Pure: time comes in as seconds, chance is a `Random` that was handed in. The same seed and calls give the same
+decisions.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from statistics import median
+from typing import Final
+
+from holdfast.base.limits import ROUTING_CALL_FORGOTTEN_S, ROUTING_PROVISIONAL_MAX
+from holdfast.domains.payments.ports import FenceClass, RailTraits
+from holdfast.domains.payments.rules.breaker import Breaker, BreakerSettings
+from holdfast.domains.payments.rules.bulkhead import Bulkhead, BulkheadSettings
+from holdfast.domains.payments.rules.routing_evidence import ChangingRate
+from holdfast.domains.payments.rules.routing_model import (
+    Offer,
+    RailHealth,
+    RailOutcome,
+    Ranking,
+    RoutingSettings,
+    Ticket,
+    View,
+)
+
+__all__ = [
+    "BreakerSettings",
+    "BulkheadSettings",
+    "FenceClass",
+    "Offer",
+    "RailHealth",
+    "RailOutcome",
+    "Ranking",
+    "Router",
+    "RoutingSettings",
+    "Ticket",
+    "View",
+]
+
+
+@dataclass(slots=True)
+class _Known:
+    """All that is known of one rail."""
+
+    rate: ChangingRate
+    breaker: Breaker
+    bulkhead: Bulkhead
+    calls: dict[int, Ticket] = field(default_factory=dict)
+    """Calls under way, oldest first."""
+    unknowns: float = 0.0
+    answers: float = 0.0
+    doubt_s: deque[float] = field(default_factory=lambda: deque(maxlen=_DOUBTS_KEPT))
+    """How long the latest unknown outcomes stayed unknown."""
+    tried_at_decision: int = 0
+    tried_at_s: float = 0.0
+
+
+_UNKNOWN_PRIOR: Final = 0.5
+_BOTH_PRIORS: Final = 5.0
+_UNKNOWN_KEEP: Final = 0.98
+"""The share of unknown outcomes starts at one in ten (no evidence is doubt, too); it remembers about 50."""
+
+_RECENT_OUTCOMES: Final = 100
+_DOUBTS_KEPT: Final = 50
+
+_BEHIND: Final = 100.0
+"""More than any score: what cannot be used goes last, but keeps its order among its like."""
+
+
+class Router:
+    """Evidence about rails, and decisions from it. Not thread-safe; it belongs to one event loop."""
+
+    def __init__(self, settings: RoutingSettings, random: Random, rails: Iterable[RailTraits] = ()) -> None:
+        """`rails` gives each rail's `concurrency_max`; any other rail gets the ceiling of the settings."""
+        self._settings = settings
+        self._random = random
+        self._traits = {traits.name: traits for traits in rails}
+        self._known: dict[str, _Known] = {}
+        self._provisional: OrderedDict[int, int] = OrderedDict()
+        self._decisions = 0
+        self._tickets = 0
+        self._first_s: float | None = None
+
+    def rank(self, offers: Sequence[Offer], *, now_s: float) -> Ranking:
+        """Order the offers, best first."""
+        self._decisions += 1
+        hazard = self._hazard(now_s)
+        drawn: dict[str, float] = {}
+        views = []
+        for offer in offers:
+            known = self._known.get(offer.rail) or self._meet(offer.rail, now_s)
+            rate = drawn.get(offer.rail)
+            if rate is None:
+                rate = drawn[offer.rail] = known.rate.draw(self._random, hazard)
+            views.append(self._view(offer, known, rate, hazard, now_s))
+        scores = [view.score for view in views]
+        order = sorted(range(len(views)), key=scores.__getitem__, reverse=True)
+        chance = self._random.random()
+        worth_looking = chance < self._settings.probe_share or any(view.hindrance for view in views)
+        probe = worth_looking and self._probe(views, order, chance, now_s)
+        return Ranking(tuple(order), tuple([views[i] for i in order]), probe)
+
+    def started(self, rail: str, *, now_s: float, last_resort: bool = False) -> Ticket | None:
+        """Ask to call `rail`: None when its breaker is open or its bulkhead full (nothing has moved).
+
+        `last_resort` says that there is no elsewhere: then an open breaker, which only spares waiting and
+        doubt, lets the call pass; the bulkhead never does.
+        """
+        known = self._known.get(rail) or self._meet(rail, now_s)
+        if known.bulkhead.full:
+            self._forget_lost(known, now_s)
+        if known.bulkhead.full:
+            return None
+        entered = known.breaker.enter(now_s)
+        if entered is None and not last_resort:
+            return None
+        known.bulkhead.enter()
+        self._tickets += 1
+        ticket = Ticket(self._tickets, rail, now_s, entered == "probe")
+        known.calls[ticket.number] = ticket
+        known.tried_at_decision = self._decisions
+        known.tried_at_s = now_s
+        return ticket
+
+    def finished(self, ticket: Ticket, outcome: RailOutcome, *, latency_s: float, now_s: float) -> None:
+        """Count how the call went.
+
+        A ticket that has been finished already, or was forgotten, is passed over.
+        """
+        known = self._known.get(ticket.rail)
+        if known is None or known.calls.pop(ticket.number, None) is None:
+            return
+        sent = outcome is not RailOutcome.NOT_SENT
+        unknown = outcome is RailOutcome.UNKNOWN
+        known.bulkhead.leave(latency_s if sent else None)
+        known.breaker.leave(now_s, probe=ticket.probe, unknown=unknown, latency_s=latency_s, sent=sent)
+        known.unknowns = known.unknowns * _UNKNOWN_KEEP + unknown
+        known.answers = known.answers * _UNKNOWN_KEEP + (not unknown)
+        if outcome is RailOutcome.DECLINED_BY_PAYER:
+            return
+        number = known.rate.observe(outcome is RailOutcome.OK, self._hazard(now_s))
+        if unknown:
+            self._provisional[ticket.number] = number
+            if len(self._provisional) > ROUTING_PROVISIONAL_MAX:
+                self._provisional.popitem(last=False)
+
+    def corrected(self, ticket: Ticket, outcome: RailOutcome, *, now_s: float) -> None:
+        """Replace the provisional failure of an unknown outcome by what it turned out to be, once a ticket.
+
+        `UNKNOWN` changes nothing, and the ticket can still be corrected.
+        """
+        if outcome is RailOutcome.UNKNOWN:
+            return
+        number = self._provisional.pop(ticket.number, None)
+        if number is None:
+            return
+        known = self._known[ticket.rail]
+        known.doubt_s.append(now_s - ticket.started_s)
+        if outcome in (RailOutcome.OK, RailOutcome.DECLINED_BY_PAYER):
+            known.rate.forgive(number, success=outcome is RailOutcome.OK)
+
+    def abandoned(self, ticket: Ticket) -> None:
+        """Give back a call that was never made: its place is free again and nothing is counted."""
+        known = self._known.get(ticket.rail)
+        if known is not None and known.calls.pop(ticket.number, None) is not None:
+            known.bulkhead.leave(None)
+            known.breaker.abandon(probe=ticket.probe)
+
+    def health(self, now_s: float) -> tuple[RailHealth, ...]:
+        """Return what is known of each rail that was ever offered, by name."""
+        hazard = self._hazard(now_s)
+        return tuple(self._health(rail, known, hazard, now_s) for rail, known in sorted(self._known.items()))
+
+    def _health(self, rail: str, known: _Known, hazard: float, now_s: float) -> RailHealth:
+        return RailHealth(
+            rail=rail,
+            success_rate=known.rate.mean(hazard),
+            success_spread=known.rate.spread(hazard),
+            unknown_share=(_UNKNOWN_PRIOR + known.unknowns) / (_BOTH_PRIORS + known.unknowns + known.answers),
+            changed_share=known.rate.changed_within(_RECENT_OUTCOMES, hazard),
+            outcomes=known.rate.observed,
+            breaker=known.breaker.state(now_s),
+            breaker_why=known.breaker.why,
+            in_flight=known.bulkhead.in_flight,
+            in_flight_max=known.bulkhead.limit,
+            latency_s=known.bulkhead.latency_s,
+            doubt_s=median(known.doubt_s) if known.doubt_s else 0.0,
+        )
+
+    def _hazard(self, now_s: float) -> float:
+        """Return how many changes of a rail's rate are to be expected since the first decision."""
+        if self._first_s is None:
+            self._first_s = now_s
+        settings = self._settings
+        return (
+            self._decisions * settings.change_per_decision + (now_s - self._first_s) * settings.change_per_s
+        )
+
+    def _meet(self, rail: str, now_s: float) -> _Known:
+        settings, traits = self._settings, self._traits.get(rail)
+        rate = ChangingRate(
+            successes=settings.prior_successes,
+            failures=settings.prior_failures,
+            runs_max=settings.runs_max,
+            recent=settings.runs_recent,
+        )
+        ceiling = traits.concurrency_max if traits else None
+        known = _Known(rate, Breaker(settings.breaker), Bulkhead(settings.bulkhead, ceiling))
+        known.tried_at_decision, known.tried_at_s = self._decisions, now_s
+        self._known[rail] = known
+        return known
+
+    def _view(self, offer: Offer, known: _Known, drawn: float, hazard: float, now_s: float) -> View:
+        settings = self._settings
+        unknown = (_UNKNOWN_PRIOR + known.unknowns) / (_BOTH_PRIORS + known.unknowns + known.answers)
+        score = drawn * (1.0 - settings.cost_weight * offer.cost_bp / 10_000)
+        score -= unknown * settings.unknown_risk[offer.fence]
+        score -= offer.payer_rank * settings.payer_rank_cost
+        if offer.confirms_later:
+            score -= settings.confirms_later_cost
+        hindrance = ""
+        state = known.breaker.state(now_s)
+        if state != "closed":
+            hindrance = f"breaker {state.replace('_', '-')}, {known.breaker.why}"
+            score -= 2.0 * _BEHIND
+        elif known.bulkhead.full:
+            hindrance = f"{known.bulkhead.in_flight} calls are under way and it gets no more"
+            score -= _BEHIND
+        return View(offer, drawn, score, known.rate.mean(hazard), known.rate.observed, unknown, hindrance)
+
+    def _probe(self, views: list[View], order: list[int], chance: float, now_s: float) -> bool:
+        """Move a rail that starves or waits for a probe to the front, if trying it is safe; say whether."""
+        settings, first = self._settings, views[order[0]].offer
+        for place in range(1, len(order)):
+            position = order[place]
+            offer = views[position].offer
+            if offer.rail == first.rail or offer.payer_rank != first.payer_rank or offer.confirms_later:
+                continue
+            if offer.fence >= settings.probe_fence_min and chance < self._need(
+                self._known[offer.rail], now_s
+            ):
+                del order[place]
+                order.insert(0, position)
+                views[position] = views[position]._replace(probe=True, hindrance="")
+                return True
+        return False
+
+    def _need(self, known: _Known, now_s: float) -> float:
+        """Return the probability with which this decision should try a rail just to see how it is."""
+        settings = self._settings
+        if known.bulkhead.full:
+            return 0.0
+        if known.breaker.state(now_s) != "closed":
+            waited_s = known.breaker.waited_s(now_s)
+            return 0.0 if waited_s is None else max(settings.probe_share, waited_s / settings.probe_wait_s)
+        starved = self._decisions - known.tried_at_decision >= settings.starved_decisions
+        return settings.probe_share if starved and now_s - known.tried_at_s >= settings.starved_s else 0.0
+
+    @staticmethod
+    def _forget_lost(known: _Known, now_s: float) -> None:
+        """Give back the places of calls whose end nobody reported: a lost ticket blocks no rail for good."""
+        for number, ticket in list(known.calls.items()):
+            if now_s - ticket.started_s < ROUTING_CALL_FORGOTTEN_S:
+                return
+            del known.calls[number]
+            known.bulkhead.leave(None)
+            known.breaker.abandon(probe=ticket.probe)

@@ -1,0 +1,144 @@
+"""Columns of values as PostgreSQL arrays in binary form, made whole instead of element by element.
+
+The layout is that of PostgreSQL's own `array_recv`: number of dimensions, whether there are nulls, element type, length and
+lower bound of the one dimension, then each element as its length and its bytes, big-endian. A driver that adapts
+element by element spends about 0.4 µs on each; these take a tenth of it, since the commit lane sends thousands at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+import psycopg
+from psycopg.abc import Buffer
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
+
+from holdfast.base.errors import Broken
+
+_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_OIDS: Final = {
+    "boolean": 16, "bytea": 17, "bigint": 20, "smallint": 21, "integer": 23, "text": 25,
+    "double precision": 701, "timestamptz": 1184, "uuid": 2950, "jsonb": 3802,
+}  # fmt: skip
+_NULL: Final = struct.pack("!i", -1)
+_INT_DTYPES: Final = {
+    oid: (np.dtype([("length", ">i4"), ("value", f">i{size}")]), size) for oid, size in ((20, 8), (23, 4), (21, 2))
+}
+_UUID_DTYPE: Final = np.dtype([("length", ">i4"), ("value", "V16")])
+
+
+class Packed(bytes):
+    """A parameter that is binary already; it goes out as it is. Cast it in the statement: `%b::bigint[]`."""
+
+    __slots__ = ()
+
+
+class _PackedDumper(Dumper):
+    format = Format.BINARY
+    oid = 0
+
+    def dump(self, obj: Any) -> Buffer | None:  # noqa: ANN401 - the signature of the base class
+        return bytes(obj)
+
+
+psycopg.adapters.register_dumper(Packed, _PackedDumper)
+
+
+def _head(oid: int, count: int, *, nulls: bool = False) -> bytes:
+    return struct.pack("!iiIii", 1, int(nulls), oid, count, 1) if count else struct.pack("!iiI", 0, 0, oid)
+
+
+def _integers(oid: int, values: Sequence[int] | npt.NDArray[Any]) -> Packed:
+    dtype, size = _INT_DTYPES[oid]
+    rows = np.empty(len(values), dtype)
+    rows["length"] = size
+    rows["value"] = values
+    return Packed(_head(oid, len(values)) + rows.tobytes())
+
+
+def bigints(values: Sequence[int] | npt.NDArray[Any]) -> Packed:
+    """Pack whole numbers of 64 bits, without nulls."""
+    return _integers(20, values)
+
+
+def integers(values: Sequence[int] | npt.NDArray[Any]) -> Packed:
+    """Pack whole numbers of 32 bits, without nulls."""
+    return _integers(23, values)
+
+
+def smallints(values: Sequence[int] | npt.NDArray[Any]) -> Packed:
+    """Pack whole numbers of 16 bits, without nulls."""
+    return _integers(21, values)
+
+
+def uuids(sixteens: bytes) -> Packed:
+    """Pack UUIDs, without nulls, given as their bytes one after the other."""
+    values = np.frombuffer(sixteens, "V16")
+    rows = np.empty(len(values), _UUID_DTYPE)
+    rows["length"] = 16
+    rows["value"] = values
+    return Packed(_head(2950, len(values)) + rows.tobytes())
+
+
+def _bytes_of_json(value: object) -> bytes:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return b"\x01" + text.encode()
+
+
+def _bytes_of_time(value: datetime) -> bytes:
+    return struct.pack("!q", (value - _EPOCH) // _MICROSECOND)
+
+
+_ELEMENT: Final[dict[str, Callable[[Any], bytes]]] = {
+    "boolean": lambda v: b"\x01" if v else b"\x00",
+    "bytea": bytes,
+    "bigint": struct.Struct("!q").pack,
+    "smallint": struct.Struct("!h").pack,
+    "integer": struct.Struct("!i").pack,
+    "text": lambda v: v.encode(),
+    "double precision": struct.Struct("!d").pack,
+    "timestamptz": _bytes_of_time,
+    "uuid": lambda v: v.bytes,
+    "jsonb": _bytes_of_json,
+}
+
+
+def column(kind: str, values: Iterable[object]) -> Packed:
+    """Pack a column of PostgreSQL type `kind`; `None` is null. For jsonb a `str` is JSON text already.
+
+    Raises: `Broken` when the type is not one of those known here, or a value does not fit it.
+    """
+    if kind not in _OIDS:
+        raise Broken(f"columns of type {kind!r} cannot be packed; known are {', '.join(_OIDS)}")
+    encode = _ELEMENT[kind]
+    pack_length = struct.Struct("!i").pack
+    parts = []
+    nulls = False
+    count = 0
+    try:
+        for value in values:
+            count += 1
+            if value is None:
+                nulls = True
+                parts.append(_NULL)
+            else:
+                body = encode(value)
+                parts.append(pack_length(len(body)))
+                parts.append(body)
+    except (TypeError, ValueError, AttributeError, struct.error, OverflowError) as error:
+        raise Broken(f"a value does not fit a column of type {kind}: {error}") from error
+    return Packed(_head(_OIDS[kind], count, nulls=nulls) + b"".join(parts))
+
+
+def uuid_bytes(values: Iterable[UUID]) -> bytes:
+    """Return the bytes of UUIDs, one after the other."""
+    return b"".join([value.int.to_bytes(16, "big") for value in values])

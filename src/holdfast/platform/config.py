@@ -1,0 +1,479 @@
+"""What an operator chooses.
+
+Read once, at the start, from the environment and an optional TOML file; frozen after that.
+
+Every field of `Config` is `HOLDFAST_<FIELD>` in the environment and `<field>` in the file; the environment
+wins. Rails are tables `[[rails]]` of the file; their secrets may come as `HOLDFAST_RAIL_<NAME>_SECRET_KEY`
+and `…_WEBHOOK_SECRET`. A key or a value that is wrong is refused with its name, its line and what to do: a
+misspelt setting never passes silently.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
+
+from holdfast.base.errors import Refused
+from holdfast.base.secret import Secret
+
+Mode = Literal["development", "production"]
+LogFormat = Literal["auto", "text", "json"]
+PREFIX: Final = "HOLDFAST_"
+SYSTEM_DATA: Final = Path("/var/lib/holdfast")
+_SECRET_CHARS_MIN: Final = 8
+_RAIL_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
+_RAIL_VARIABLE: Final = re.compile(r"HOLDFAST_RAIL_([A-Z0-9_]+)_(SECRET_KEY|WEBHOOK_SECRET)")
+
+
+class ConfigInvalid(Refused):
+    """The configuration is wrong: the message names the setting, where it stands and what to do."""
+
+    code = "config_invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class RailConfig:
+    """One rail: `kind` chooses the adapter (`stripe`, `bank`).
+
+    The rest says where it is and how to prove who we are.
+
+    `backup_url` answers the same keys when `base_url` does not. `cost_bp` is what a payment costs there, in
+    hundredths of a percent.
+    """
+
+    name: str
+    kind: str
+    base_url: str
+    secret_key: Secret
+    webhook_secret: Secret
+    backup_url: str | None = None
+    cost_bp: int = 0
+    timeout_ms: int = 10_000
+    concurrency_max: int = 64
+
+
+def default_data_dir(environment: Mapping[str, str], *, root: bool) -> Path:
+    """Return where data lives unless told otherwise: the XDG data folder.
+
+    For root, whose home is closed to the unprivileged database user, `/var/lib/holdfast`.
+    """
+    chosen = environment.get("XDG_DATA_HOME", "")
+    if chosen.startswith("/"):
+        return Path(chosen) / "holdfast"
+    if root:
+        return SYSTEM_DATA / "data"
+    return Path(environment.get("HOME") or "~").expanduser() / ".local" / "share" / "holdfast"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything an operator may set.
+
+    `docs/reference/configuration.md` is checked against this class by a test.
+    """
+
+    mode: Mode = field(
+        default="development",
+        metadata={
+            "words": "`development` starts a sandbox and demo data; `production` has neither and needs `dsn`."
+        },
+    )
+    data_dir: Path = field(
+        default=SYSTEM_DATA / "data", metadata={"words": "Folder of the embedded database and the lock file."}
+    )
+    dsn: Secret | None = field(
+        default=None,
+        metadata={
+            "words": "Connection string of a PostgreSQL (15 or later) to use instead of the embedded one."
+        },
+    )
+    host: str = field(default="127.0.0.1", metadata={"words": "Address that the server listens on."})
+    port: int = field(default=8400, metadata={"words": "Port that the server listens on."})
+    public_url: str = field(
+        default="",
+        metadata={"words": "Address under which people reach the server; `http://<host>:<port>` when empty."},
+    )
+    sandbox_port: int = field(
+        default=8401, metadata={"words": "Port of the sandbox providers (development)."}
+    )
+    sandbox_url: str = field(
+        default="",
+        metadata={"words": "Address of the sandbox; `http://127.0.0.1:<sandbox_port>` when empty."},
+    )
+    status_port: int = field(
+        default=0,
+        metadata={"words": "Port on 127.0.0.1 where the worker answers `/healthz` and `/metrics`; 0: none."},
+    )
+    database_connections_max: int = field(
+        default=16, metadata={"words": "Connections to PostgreSQL per process."}
+    )
+    webhooks_allow_private: bool = field(
+        default=False,
+        metadata={
+            "words": "Deliver webhooks to private and loopback addresses too. Always on in development."
+        },
+    )
+    events_keep_days: int = field(
+        default=30, metadata={"words": "Days that events and finished webhook deliveries can be listed."}
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = field(
+        default="info", metadata={"words": "Least important log line that is written."}
+    )
+    log_format: LogFormat = field(
+        default="auto",
+        metadata={"words": "`text`, `json`, or `auto`: text on a terminal and in development, else JSON."},
+    )
+    stop_timeout_ms: int = field(
+        default=5_000,
+        metadata={"words": "How long processes may take to finish what they are doing when told to stop."},
+    )
+    rails: tuple[RailConfig, ...] = field(
+        default=(),
+        metadata={"words": "Rails to pay by, as `[[rails]]` tables; the sandbox's in development."},
+    )
+    file: Path | None = field(
+        default=None,
+        metadata={"words": "The TOML file that was read; `HOLDFAST_CONFIG` or `--config` names it."},
+    )
+
+    @property
+    def server_url(self) -> str:
+        """The address to open."""
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104 - compared, not bound
+        return self.public_url or f"http://{host}:{self.port}"
+
+    @property
+    def sandbox_base_url(self) -> str:
+        """Where the sandbox answers."""
+        return self.sandbox_url or f"http://127.0.0.1:{self.sandbox_port}"
+
+    @property
+    def private_webhooks(self) -> bool:
+        """Whether webhooks may go to private addresses."""
+        return self.webhooks_allow_private or self.mode == "development"
+
+    def rail_list(self) -> tuple[RailConfig, ...]:
+        """Return the rails to use: those configured, or the sandbox's providers in development."""
+        if self.rails or self.mode == "production":
+            return self.rails
+        return sandbox_rails(self.sandbox_base_url)
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that make a child process read this very configuration."""
+        said = {"HOLDFAST_CONFIG": str(self.file)} if self.file else {}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name in ("rails", "file") or value is None:
+                continue
+            text = value.reveal() if isinstance(value, Secret) else str(value)
+            said[PREFIX + each.name.upper()] = text
+        for rail in self.rails:
+            name = f"{PREFIX}RAIL_{rail.name.upper()}_"
+            said[name + "SECRET_KEY"] = rail.secret_key.reveal()
+            said[name + "WEBHOOK_SECRET"] = rail.webhook_secret.reveal()
+        return said
+
+
+def sandbox_rails(base_url: str) -> tuple[RailConfig, ...]:
+    """Return the sandbox's default instances as rails: two card providers and a bank.
+
+    Their keys are public on purpose.
+    """
+
+    def one(name: str, kind: str, cost_bp: int) -> RailConfig:
+        return RailConfig(
+            name,
+            kind,
+            f"{base_url}/{name}",
+            Secret(f"sk_test_{name}"),
+            Secret(f"whsec_sandbox_{name}"),
+            cost_bp=cost_bp,
+        )
+
+    return (one("north", "stripe", 140), one("south", "stripe", 170), one("harbour", "bank", 20))
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """One raw value with where it stands, for messages."""
+
+    name: str
+    value: object
+    place: str
+
+    def refuse(self, wanted: str) -> ConfigInvalid:
+        return ConfigInvalid(f"{self.name} ({self.place}): {wanted}", setting=self.name)
+
+
+def load(
+    environment: Mapping[str, str] | None = None,
+    *,
+    file: Path | None = None,
+    root: bool | None = None,
+    **chosen: object,
+) -> Config:
+    """Read the configuration: `chosen` (command-line options.
+
+    None counts as not given) over the environment over the file.
+
+    Raises: `ConfigInvalid`.
+    """
+    environment = os.environ if environment is None else environment
+    at_root = os.geteuid() == 0 if root is None else root
+    path = file or (Path(environment["HOLDFAST_CONFIG"]) if environment.get("HOLDFAST_CONFIG") else None)
+    given, tables = _from_file(path) if path else ({}, [])
+    given |= _from_environment(environment, rails={_rail_variable(t) for t in tables})
+    given |= {
+        name: _Given(name, value, "command line") for name, value in chosen.items() if value is not None
+    }
+    values = {name: _PARSERS[name](one) for name, one in given.items()}
+    values.setdefault("data_dir", default_data_dir(environment, root=at_root))
+    config = Config(**values, rails=_rails(tables, environment), file=path)
+    return _consistent(config)
+
+
+def with_ports(config: Config, *, port: int | None = None, sandbox_port: int | None = None) -> Config:
+    """Return `config` on other ports."""
+    return replace(config, port=port or config.port, sandbox_port=sandbox_port or config.sandbox_port)
+
+
+def _consistent(config: Config) -> Config:
+    if config.mode == "production" and config.dsn is None:
+        raise ConfigInvalid(
+            "dsn: production needs a PostgreSQL of its own. Set HOLDFAST_DSN=postgresql://…, "
+            "or mode to development."
+        )
+    if config.mode == "production" and any(
+        r.secret_key.reveal().startswith("sk_test_") for r in config.rails
+    ):
+        raise ConfigInvalid("rails: a rail has a test key (sk_test_…) in production. Set its live key.")
+    if config.port == config.sandbox_port:
+        raise ConfigInvalid(
+            f"sandbox_port: it is the server's port too ({config.port}). Choose another with --sandbox-port."
+        )
+    return config
+
+
+def _from_environment(environment: Mapping[str, str], *, rails: set[str]) -> dict[str, _Given]:
+    given = {}
+    for variable, text in environment.items():
+        if not variable.startswith(PREFIX) or variable == "HOLDFAST_CONFIG":
+            continue
+        rail = _RAIL_VARIABLE.fullmatch(variable)
+        if rail is not None:
+            if rail[1] not in rails:
+                raise ConfigInvalid(
+                    f"{variable} (environment): there is no [[rails]] named {rail[1].lower()!r} in the file."
+                )
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        if name not in _PARSERS:
+            raise _unknown(variable, "environment", [PREFIX + known.upper() for known in _PARSERS])
+        given[name] = _Given(variable, text, "environment")
+    return given
+
+
+def _unknown(name: str, place: str, known: list[str]) -> ConfigInvalid:
+    close = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(sorted(known))}."
+    return ConfigInvalid(f"{name} ({place}): there is no such setting; {hint}", setting=name)
+
+
+def _from_file(path: Path) -> tuple[dict[str, _Given], list[dict[str, _Given]]]:
+    try:
+        text = path.read_text()
+        read = tomllib.loads(text)
+    except OSError as error:
+        raise ConfigInvalid(
+            f"{path}: {error.strerror or error}. Name a file that can be read, or none."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigInvalid(f"{path} is not TOML: {error}.") from error
+    given = {}
+    for name, value in read.items():
+        if name == "rails":
+            continue
+        place = f"{path}:{line_of(text, name)}"
+        if name not in _PARSERS:
+            raise _unknown(name, place, [*_PARSERS, "rails"])
+        given[name] = _Given(name, value, place)
+    return given, _rail_tables(path, text, read.get("rails", []))
+
+
+def _rail_tables(path: Path, text: str, rails: object) -> list[dict[str, _Given]]:
+    if not isinstance(rails, list) or not all(isinstance(each, dict) for each in rails):
+        raise ConfigInvalid(
+            f"rails ({path}:{line_of(text, 'rails')}): write each rail as a table of its own, [[rails]]."
+        )
+    known = [each.name for each in fields(RailConfig)]
+    tables = []
+    for index, table in enumerate(rails):
+        read = {}
+        for name, value in table.items():
+            place = f"{path}:{line_of(text, name, table='rails', index=index)}"
+            if name not in known:
+                raise _unknown(name, place, known)
+            read[name] = _Given(name, value, place)
+        start = f"{path}:{line_of(text, '', table='rails', index=index)}"
+        if "name" not in read:
+            raise ConfigInvalid(f'rails ({start}): this rail has no name. Add name = "…".')
+        tables.append(read)
+    return tables
+
+
+def line_of(text: str, key: str, *, table: str = "", index: int = 0) -> int:
+    """Return the line, from 1, of `key` in the `index`-th table `table` ("": the top) of a TOML text."""
+    here, count, header = "", {"": 0}, 1
+    wanted = re.compile(rf"""\s*["']?{re.escape(key)}["']?\s*[=.]""") if key else None
+    for number, line in enumerate(text.splitlines(), 1):
+        opened = re.match(r"\s*\[\[?\s*([^\]]+?)\s*\]\]?", line)
+        if opened:
+            here = opened[1].strip("\"'")
+            count[here] = count.get(here, -1) + 1
+        if here == table and count.get(here) == index:
+            if opened:
+                header = number
+            elif wanted is not None and wanted.match(line):
+                return number
+        if not table and opened and key and here.split(".")[0] == key:
+            return number
+    return header
+
+
+def _rail_variable(table: Mapping[str, _Given]) -> str:
+    return str(table["name"].value).upper()
+
+
+def _rails(tables: list[dict[str, _Given]], environment: Mapping[str, str]) -> tuple[RailConfig, ...]:
+    rails: list[RailConfig] = []
+    for table in tables:
+        name = table["name"]
+        for secret in ("secret_key", "webhook_secret"):
+            variable = f"{PREFIX}RAIL_{_rail_variable(table)}_{secret.upper()}"
+            if variable in environment:
+                table[secret] = _Given(variable, environment[variable], "environment")
+            elif secret not in table:
+                raise name.refuse(f"the rail needs {secret}: set it in its table or as {variable}.")
+        missing = {"kind", "base_url"} - table.keys()
+        if missing:
+            raise name.refuse(f"the rail needs {' and '.join(sorted(missing))}.")
+        rail = RailConfig(**{key: _RAIL_PARSERS[key](one) for key, one in table.items()})
+        if any(rail.name == other.name for other in rails):
+            raise name.refuse("another rail has this name; give each its own.")
+        rails.append(rail)
+    return tuple(rails)
+
+
+Parser = Callable[[_Given], Any]
+
+
+def _text(given: _Given) -> str:
+    if not isinstance(given.value, str) or not given.value:
+        raise given.refuse("write a text here.")
+    return given.value
+
+
+def _one_of(*choices: str) -> Parser:
+    def parse(given: _Given) -> str:
+        if given.value not in choices:
+            raise given.refuse(f"{given.value!r} is not one of {', '.join(choices)}.")
+        return str(given.value)
+
+    return parse
+
+
+def _whole(low: int, high: int) -> Parser:
+    def parse(given: _Given) -> int:
+        value = given.value
+        if isinstance(value, str) and re.fullmatch(r"\d{1,9}", value.strip()):
+            value = int(value)
+        if type(value) is not int or not low <= value <= high:
+            raise given.refuse(f"{given.value!r} is not a whole number from {low} to {high}.")
+        return value
+
+    return parse
+
+
+def _flag(given: _Given) -> bool:
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if isinstance(given.value, bool):
+        return given.value
+    if isinstance(given.value, str) and given.value.lower() in words:
+        return words[given.value.lower()]
+    raise given.refuse(f"{given.value!r} is not true or false.")
+
+
+def _url(given: _Given) -> str:
+    if given.value == "":
+        return ""
+    text = _text(given).rstrip("/")
+    split = urlsplit(text)
+    if split.scheme not in ("http", "https") or not split.hostname or split.username or split.query:
+        raise given.refuse(f"{text!r} is not an address like https://host:port/path.")
+    return text
+
+
+def _path(given: _Given) -> Path:
+    if isinstance(given.value, Path):
+        return given.value.absolute()
+    return Path(_text(given)).expanduser().absolute()
+
+
+def _secret(given: _Given) -> Secret:
+    if not isinstance(given.value, str) or len(given.value) < _SECRET_CHARS_MIN:
+        raise given.refuse(f"a secret has at least {_SECRET_CHARS_MIN} characters.")
+    return Secret(given.value)
+
+
+def _dsn(given: _Given) -> Secret | None:
+    if given.value == "":
+        return None
+    if not isinstance(given.value, str) or not re.match(r"postgres(ql)?://|\w+\s*=", given.value):
+        raise given.refuse(
+            "write a PostgreSQL connection string, postgresql://user:password@host:port/database."
+        )
+    return Secret(given.value)
+
+
+def _rail_name(given: _Given) -> str:
+    if not isinstance(given.value, str) or not _RAIL_NAME.fullmatch(given.value):
+        raise given.refuse(f"{given.value!r} is not a rail's name: small letters, digits and _, at most 32.")
+    return given.value
+
+
+_PORT: Final = _whole(1, 65_535)
+_PARSERS: Final[dict[str, Parser]] = {
+    "mode": _one_of("development", "production"),
+    "data_dir": _path,
+    "dsn": _dsn,
+    "host": _text,
+    "port": _PORT,
+    "public_url": _url,
+    "sandbox_port": _PORT,
+    "sandbox_url": _url,
+    "status_port": _whole(0, 65_535),
+    "database_connections_max": _whole(2, 500),
+    "webhooks_allow_private": _flag,
+    "events_keep_days": _whole(1, 3_650),
+    "log_level": _one_of("debug", "info", "warning", "error"),
+    "log_format": _one_of("auto", "text", "json"),
+    "stop_timeout_ms": _whole(100, 600_000),
+}
+_RAIL_PARSERS: Final[dict[str, Parser]] = {
+    "name": _rail_name,
+    "kind": _one_of("stripe", "bank"),
+    "base_url": _url,
+    "backup_url": _url,
+    "secret_key": _secret,
+    "webhook_secret": _secret,
+    "cost_bp": _whole(0, 10_000),
+    "timeout_ms": _whole(100, 60_000),
+    "concurrency_max": _whole(1, 10_000),
+}

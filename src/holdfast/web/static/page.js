@@ -1,0 +1,100 @@
+// What the pages do beyond forms and links: follow a payment as it happens, and change providers without leaving the page.
+// Everything works without this file; it only saves reloads.
+
+const POLL_MS = 2000;
+
+/** Make `from` like `to`, touching only what differs: focus, open details and running animations stay. */
+function morph(from, to) {
+  if (from.nodeType !== to.nodeType || from.nodeName !== to.nodeName) return from.replaceWith(to);
+  if (from.nodeType === Node.TEXT_NODE) {
+    if (from.data !== to.data) from.data = to.data;
+    return;
+  }
+  if (from.nodeType !== Node.ELEMENT_NODE) return;
+  for (const { name } of [...from.attributes]) {
+    if (!to.hasAttribute(name) && name !== "open") from.removeAttribute(name);
+  }
+  for (const { name, value } of to.attributes) {
+    if (from.getAttribute(name) !== value) from.setAttribute(name, value);
+  }
+  const [old, fresh] = [[...from.childNodes], [...to.childNodes]];
+  fresh.forEach((node, place) => (place < old.length ? morph(old[place], node) : from.append(node)));
+  old.slice(fresh.length).forEach((node) => node.remove());
+}
+
+/** Show `html` as the content of `place`. */
+function show(place, html) {
+  const fresh = place.cloneNode(false);
+  fresh.innerHTML = html;
+  morph(place, fresh);
+}
+
+/** Follow the payment until nothing more is awaited: by server-sent events, or by asking when they do not come through. */
+function follow(story) {
+  const id = story.dataset.payment;
+  const announce = document.getElementById("announce");
+
+  const tell = (html) => {
+    show(story, html);
+    const title = story.querySelector("#story-title").textContent;
+    const said = `${title}. ${story.querySelector("#sentence").textContent}`;
+    if (announce.textContent !== said) announce.textContent = said;
+    document.title = `${title} · Holdfast`;
+  };
+
+  const ask = async () => {
+    try {
+      const answer = await fetch(`/checkout/${id}/story`, { headers: { Accept: "text/html" } });
+      if (answer.ok) tell(await answer.text());
+      if (answer.headers.get("X-Settled") === "yes") return;
+    } catch {
+      // The server is away for a moment. The payment goes on without this page, so just ask again.
+    }
+    setTimeout(ask, POLL_MS);
+  };
+
+  if (!("EventSource" in window)) return void ask();
+  const events = new EventSource(`/checkout/${id}/events`);
+  events.addEventListener("story", (event) => tell(event.data));
+  events.addEventListener("settled", (event) => {
+    tell(event.data);
+    events.close();
+  });
+  events.addEventListener("error", () => {
+    if (events.readyState === EventSource.CLOSED) setTimeout(ask, POLL_MS);
+  });
+}
+
+/** Post the panel's forms in place. */
+function tend(panel) {
+  panel.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const form = event.target;
+    const body = new URLSearchParams(new FormData(form, event.submitter));
+    try {
+      const answer = await fetch(form.action, { method: "POST", body, headers: { "X-Part": "providers" } });
+      if (!answer.ok) throw new Error(String(answer.status));
+      const fresh = document.createElement("template");
+      fresh.innerHTML = await answer.text();
+      morph(panel, fresh.content.firstElementChild);
+    } catch {
+      location.reload();
+    }
+  });
+}
+
+for (const form of document.querySelectorAll("form.checkout")) {
+  form.addEventListener("submit", () => form.querySelector(".pay").setAttribute("aria-busy", "true"));
+}
+window.addEventListener("pageshow", () => {
+  for (const button of document.querySelectorAll("[aria-busy]")) button.removeAttribute("aria-busy");
+});
+for (const at of document.querySelectorAll("time[data-moment]")) {
+  at.textContent = new Intl.DateTimeFormat(document.documentElement.lang, { dateStyle: "medium", timeStyle: "medium" }).format(
+    new Date(at.dateTime),
+  );
+}
+const panel = document.getElementById("providers");
+if (panel) tend(panel);
+const story = document.getElementById("story");
+if (story && !("settled" in story.dataset)) follow(story);

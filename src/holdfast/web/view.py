@@ -1,0 +1,203 @@
+"""What a payment looks like, worked out from its rows alone: no database, no clock, no template.
+
+Times are laid on a line from the first moment of the payment to now (or to its last change once all is settled), as parts of
+a thousand of its width, so that a page can draw it without computing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Final
+
+from holdfast.domains.payments.model import Attempt, AttemptState, JournalEntry, Payment, PaymentState
+from holdfast.web import words
+from holdfast.web.locale import Language
+
+SCALE: Final = 1000
+SPAN_S_MIN: Final = 1.0
+"""A payment that took less is still drawn on a line of this length, seconds."""
+
+_MARK_MIN: Final = 8
+"""Narrowest part of a bar, thousandths: narrower could not be seen."""
+
+_TICK_STEPS_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 6 * 3600.0, 86400.0)
+_TICKS_MAX: Final = 6
+
+SETTLED: Final = frozenset(
+    {
+        AttemptState.CAPTURED,
+        AttemptState.CANCELED,
+        AttemptState.DECLINED,
+        AttemptState.NOT_SENT,
+        AttemptState.RETURNED,
+    }
+)
+"""States of an attempt in which nothing more is awaited."""
+
+_STATES: Final = frozenset(state.value for state in AttemptState)
+_SILENT: Final = frozenset({AttemptState.UNKNOWN, AttemptState.CANCELING})
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of an attempt's bar, in thousandths of the line."""
+
+    tone: str
+    start: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One attempt as it is drawn. `live`: its last piece still grows."""
+
+    rail: str
+    method: str
+    tone: str
+    label: str
+    sentence: str
+    lasted_s: float
+    pieces: tuple[Piece, ...]
+    live: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A mark on the line of time."""
+
+    at: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """All that the page shows of a payment."""
+
+    id: str
+    tone: str
+    title: str
+    sentence: str
+    tracks: tuple[Track, ...]
+    ticks: tuple[Tick, ...]
+    lasted_s: float
+    span_s: float
+    settled: bool
+    final: bool
+    position: str
+    """Changes when anything that the page shows may have changed."""
+
+
+def rail_name(rail: str, language: Language) -> str:
+    """Return what people call a rail."""
+    return language.say(words.RAILS[rail]) if rail in words.RAILS else rail
+
+
+def settled(payment: Payment, attempts: Sequence[Attempt]) -> bool:
+    """Tell whether nothing more is awaited, on any rail."""
+    return payment.final and all(one.state in SETTLED for one in attempts)
+
+
+def position(payment: Payment, journal: Sequence[JournalEntry]) -> str:
+    """Return a text that changes whenever the payment did."""
+    return f"{payment.version}.{journal[-1].position if journal else 0}"
+
+
+def story(
+    public_id: str,
+    payment: Payment,
+    attempts: Sequence[Attempt],
+    journal: Sequence[JournalEntry],
+    *,
+    now: datetime,
+    language: Language,
+) -> Story:
+    """Lay out a payment as it stands at `now`."""
+    tries = sorted(attempts, key=lambda one: one.seq)
+    done = settled(payment, tries)
+    changes = [payment.updated_at, *(one.updated_at for one in tries)]
+    end = max(changes) if done else max(now, *changes)
+    begin = payment.created_at
+    span_s = max(SPAN_S_MIN, (end - begin).total_seconds())
+    tone, title, sentence = _headline(payment, tries, language)
+    return Story(
+        id=public_id,
+        tone=tone,
+        title=title,
+        sentence=sentence,
+        tracks=tuple(_track(one, journal, begin, span_s, end, language) for one in tries),
+        ticks=_ticks(span_s),
+        lasted_s=_lasted_s(payment, end),
+        span_s=span_s,
+        settled=done,
+        final=payment.final,
+        position=position(payment, journal),
+    )
+
+
+def _lasted_s(payment: Payment, end: datetime) -> float:
+    until = payment.updated_at if payment.final else end
+    return max(0.0, (until - payment.created_at).total_seconds())
+
+
+def _headline(payment: Payment, tries: Sequence[Attempt], language: Language) -> tuple[str, str, str]:
+    said = words.PAYMENTS[payment.state]
+    sentence = language.say(said.sentence)
+    silent = next((rail_name(one.rail, language) for one in tries if one.state in _SILENT), None)
+    failed = next((rail_name(one.rail, language) for one in tries if one.state is not AttemptState.CAPTURED), None)
+    if payment.state is PaymentState.PROCESSING and silent:
+        sentence = language.say(words.CARRYING_ON, rail=silent)
+    if payment.state is PaymentState.SUCCEEDED and silent:
+        sentence = language.say(words.PAID_STRAY, rail=silent)
+    elif payment.state is PaymentState.SUCCEEDED and failed:
+        sentence = language.say(words.PAID_AROUND, rail=failed)
+    return said.tone, language.say(said.label), sentence
+
+
+def _track(
+    attempt: Attempt, journal: Sequence[JournalEntry], begin: datetime, span_s: float, end: datetime, language: Language
+) -> Track:
+    said = words.ATTEMPTS[attempt.state]
+    rail = rail_name(attempt.rail, language)
+    live = attempt.state not in SETTLED
+    until = end if live else attempt.updated_at
+    moments = _states(attempt, journal)
+    edges = [at for at, _ in moments] + [until]
+
+    def place(at: datetime) -> int:
+        return min(SCALE, max(0, round((at - begin) / timedelta(seconds=span_s) * SCALE)))
+
+    pieces = []
+    for (start, stop), (_, state) in zip(pairwise(edges), moments, strict=True):
+        left = min(place(start), SCALE - _MARK_MIN)
+        pieces.append(Piece(words.ATTEMPTS[state].tone, left, max(_MARK_MIN, place(stop) - left)))
+    return Track(
+        rail=rail,
+        method=attempt.method.label,
+        tone=said.tone,
+        label=language.say(said.label),
+        sentence=language.say(said.sentence, rail=rail),
+        lasted_s=max(0.0, (until - attempt.created_at).total_seconds()),
+        pieces=tuple(pieces),
+        live=live,
+    )
+
+
+def _states(attempt: Attempt, journal: Sequence[JournalEntry]) -> list[tuple[datetime, AttemptState]]:
+    """Return when the attempt entered each state: what its journal tells, ending in the state that it has."""
+    told = [(attempt.created_at, AttemptState.SENDING)]
+    for entry in journal:
+        named = entry.facts.get("state") if entry.attempt_id == attempt.id else None
+        if isinstance(named, str) and named in _STATES and named != told[-1][1]:
+            told.append((max(entry.at, told[-1][0]), AttemptState(named)))
+    if told[-1][1] != attempt.state:
+        told.append((max(attempt.updated_at, told[-1][0]), attempt.state))
+    return told
+
+
+def _ticks(span_s: float) -> tuple[Tick, ...]:
+    step = next((one for one in _TICK_STEPS_S if span_s / one <= _TICKS_MAX), _TICK_STEPS_S[-1])
+    count = min(_TICKS_MAX, int(span_s / step))
+    return tuple(Tick(round(n * step / span_s * SCALE), n * step) for n in range(count + 1))
