@@ -6,10 +6,12 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
 from random import SystemRandom
-from typing import Any
+from typing import Any, Final
 
+from holdfast.adapters.rails.bank import BankRail
+from holdfast.adapters.rails.stripe import StripeRail
+from holdfast.adapters.rails.wire import RailSettings
 from holdfast.base.clock import Clock, SystemClock
-from holdfast.base.errors import Refused
 from holdfast.base.ids import IdSource
 from holdfast.domains.instruments import Instruments
 from holdfast.domains.ledger.operations import GroupCommitLane, PostgresLedger
@@ -20,9 +22,14 @@ from holdfast.domains.payments.store import PostgresBook
 from holdfast.flows.desk import Desk, PaySettings
 from holdfast.platform.config import Config
 from holdfast.platform.db import Database
+from holdfast.platform.http import HttpClient
+from holdfast.platform.postgres import database_dsn
 
 Verifier = Callable[[Mapping[str, str], bytes], RailEvent | None]
-"""Checks a rail's message (its headers in small letters and its body) and reads it; None: it is of no concern."""
+"""Checks a rail's message (its headers in small letters and its body) and reads it.
+
+None: it is of no concern.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +66,16 @@ class App:
         await self.database.close()
 
 
-class DatabaseMissing(Refused):
-    """No database is configured. Set HOLDFAST_DSN, or start everything with `holdfast up`."""
-
-    code = "database_missing"
-
-
 async def open_app(config: Config, *, clock: Clock | None = None) -> App:
     """Open everything for one process. The database must be there and migrated.
 
-    Raises: `DatabaseMissing`, `DatabaseUnavailable`.
+    Raises: `NoDatabase`, `DatabaseUnavailable`.
     """
-    if config.dsn is None:
-        raise DatabaseMissing
+    dsn = database_dsn(config.dsn.reveal() if config.dsn else None, config.data_dir)
     time = clock or SystemClock()
-    database = Database(config.dsn.reveal(), connections_max=config.database_connections_max)
+    database = Database(dsn, connections_max=config.database_connections_max)
     await database.open()
-    rails, verifiers, closers = open_rails(config)
+    rails, verifiers, closers = open_rails(config, time)
     lane = GroupCommitLane(database, time)
     ledger = PostgresLedger(database, time)
     book = PostgresBook(database)
@@ -102,10 +102,33 @@ async def open_app(config: Config, *, clock: Clock | None = None) -> App:
 
 
 def open_rails(
-    config: Config,
+    config: Config, clock: Clock
 ) -> tuple[dict[str, Rail], dict[str, Verifier], list[Callable[[], Awaitable[None]]]]:
-    """Return the configured rails by name, what checks their messages, and what closes them."""
+    """Return the configured rails by name, what checks their messages, and what closes them.
+
+    A rail is where the operator says that it is, a private network included; each has connections of its own, so
+    that one that hangs takes none from another.
+    """
     rails: dict[str, Rail] = {}
     verifiers: dict[str, Verifier] = {}
     closers: list[Callable[[], Awaitable[None]]] = []
+    for one in config.rail_list():
+        settings = RailSettings(
+            name=one.name,
+            base_url=one.base_url,
+            secret_key=one.secret_key,
+            webhook_secret=one.webhook_secret,
+            backup_url=one.backup_url,
+            cost_bp=one.cost_bp,
+            timeout_s=one.timeout_ms / 1000,
+            concurrency_max=one.concurrency_max,
+        )
+        http = HttpClient(allow_private=True, connections_max=one.concurrency_max)
+        rail = _ADAPTERS[one.kind](settings, http, clock)
+        rails[one.name] = rail
+        verifiers[one.name] = rail.read_event
+        closers.append(http.close)
     return rails, verifiers, closers
+
+
+_ADAPTERS: Final = {"stripe": StripeRail, "bank": BankRail}

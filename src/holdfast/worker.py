@@ -19,21 +19,21 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-import psycopg
 import uvloop
 
 from holdfast.base.errors import HoldfastError
 from holdfast.base.limits import IDEMPOTENCY_KEEP_HOURS
 from holdfast.boot import App, open_app
-from holdfast.domains.ledger import operations as ledger
 from holdfast.domains.webhooks import operations as webhooks
 from holdfast.flows import reactions, reconcile
 from holdfast.flows.deliver import Courier
 from holdfast.platform import heartbeat, idempotency, jobs, log, metrics, migrate, outbox, processes
 from holdfast.platform.config import Config
+from holdfast.platform.db import DatabaseError
 from holdfast.platform.http import HttpClient
 
 RESOLVE_LIMIT: Final = 100
+RESOLVE_LANES: Final = 3
 RELAY_LIMIT: Final = 500
 EXPIRE_LIMIT: Final = 500
 _PAUSE_S_MAX: Final = 15.0
@@ -53,6 +53,7 @@ class Duty:
     every_s: float
     full: int
     work: Callable[[], Awaitable[int]]
+    lanes: int = 1
 
 
 def main(config: Config) -> None:
@@ -90,12 +91,18 @@ class Worker:
         """Return what this worker does."""
         app, now = self._app, self._app.clock.now
         return (
-            Duty("resolve", 0.5, RESOLVE_LIMIT, lambda: reconcile.resolve_due(app.desk, limit=RESOLVE_LIMIT)),
+            Duty(
+                "resolve",
+                0.5,
+                RESOLVE_LIMIT,
+                lambda: reconcile.resolve_due(app.desk, limit=RESOLVE_LIMIT),
+                RESOLVE_LANES,
+            ),
             Duty(
                 "expire",
                 1.0,
                 EXPIRE_LIMIT,
-                lambda: ledger.expire_due(app.database, now(), limit=EXPIRE_LIMIT),
+                lambda: app.ledger.expire_due(limit=EXPIRE_LIMIT),
             ),
             Duty(
                 "react", 0.2, RELAY_LIMIT, lambda: reactions.react(app.database, now=now(), limit=RELAY_LIMIT)
@@ -110,7 +117,7 @@ class Worker:
         for each in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(each, self.stop)
         duties = self.duties()
-        tasks = [asyncio.create_task(self._keep(duty)) for duty in duties]
+        tasks = [asyncio.create_task(self._keep(duty)) for duty in duties for _ in range(duty.lanes)]
         tasks.append(asyncio.create_task(self._keep_jobs()))
         tasks.append(asyncio.create_task(self._pulse({duty.name for duty in duties})))
         try:
@@ -122,7 +129,7 @@ class Worker:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            with contextlib.suppress(HoldfastError, psycopg.Error):
+            with contextlib.suppress(HoldfastError, DatabaseError):
                 await heartbeat.last_beat(self._app.database, self._heart)
             await self._http.close()
 
@@ -196,7 +203,7 @@ class Worker:
         forgotten = {
             "events": await _all(lambda: outbox.forget(database, before=kept_since)),
             "deliveries": await _all(lambda: webhooks.forget(database, before=kept_since)),
-            "keys": await _all(lambda: idempotency.forget(database, before=keys_since)),
+            "keys": await _all(lambda: idempotency.forget_before(database, keys_since)),
             "jobs": await _all(lambda: jobs.forget(database)),
         }
         _log.info("tidied up", **forgotten)

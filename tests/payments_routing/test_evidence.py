@@ -64,9 +64,8 @@ def test_a_bounded_memory_believes_nearly_the_same_as_an_unbounded_one() -> None
         bounded.observe(outcome, i / 1000)
         whole.observe(outcome, i / 1000)
         worst = max(worst, abs(bounded.mean(i / 1000) - whole.mean(i / 1000)))
-    print("worst", worst, abs(bounded.mean(0.5) - whole.mean(0.5)))
-    assert worst < 0.1
-    assert abs(bounded.mean(0.5) - whole.mean(0.5)) < 0.03
+    assert worst < 0.05
+    assert abs(bounded.mean(0.5) - whole.mean(0.5)) < 0.02
 
 
 def test_while_nothing_changes_it_remembers_and_after_a_change_it_forgets_within_few_outcomes() -> None:

@@ -70,14 +70,19 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_the_command_line_wins_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
     path = tmp_path / "holdfast.toml"
     path.write_text("port = 1001\nsandbox_port = 1002\nevents_keep_days = 3\n")
-    read = config.load({"HOLDFAST_PORT": "2001", "HOLDFAST_SANDBOX_PORT": "2002"}, file=path, port=3001, sandbox_port=None)
+    read = config.load(
+        {"HOLDFAST_PORT": "2001", "HOLDFAST_SANDBOX_PORT": "2002"}, file=path, port=3001, sandbox_port=None
+    )
     assert (read.port, read.sandbox_port, read.events_keep_days) == (3001, 2002, 3)
 
 
 def test_a_child_process_reads_the_very_same_configuration(tmp_path: Path) -> None:
     path = tmp_path / "holdfast.toml"
     path.write_text("port = 1001\n" + RAIL)
-    secret = {"HOLDFAST_RAIL_ACME_SECRET_KEY": "sk_live_from_elsewhere", "HOLDFAST_DSN": "postgresql://u:pw@h/d"}
+    secret = {
+        "HOLDFAST_RAIL_ACME_SECRET_KEY": "sk_live_from_elsewhere",
+        "HOLDFAST_DSN": "postgresql://u:pw@h/d",
+    }
     parent = config.load(secret, file=path, data_dir=tmp_path / "data", port=1003)
     child = config.load(parent.environment())
 
@@ -87,7 +92,9 @@ def test_a_child_process_reads_the_very_same_configuration(tmp_path: Path) -> No
             tuple(v.reveal() if isinstance(v, Secret) else v for v in (getattr(r, f.name) for f in fields(r)))
             for r in read.rails
         ]
-        return [v.reveal() if isinstance(v, Secret) else v for v in values if not isinstance(v, tuple)] + rails
+        return [
+            v.reveal() if isinstance(v, Secret) else v for v in values if not isinstance(v, tuple)
+        ] + rails
 
     assert seen(child) == seen(parent)
     assert child.rails[0].secret_key.reveal() == "sk_live_from_elsewhere"

@@ -76,7 +76,11 @@ except ValueError:
 
 def run(form: str) -> list[str]:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(form=form)], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", PROGRAM.format(form=form)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
     assert done.stdout == ""
     for hidden in ("4242424242424242", "zzzzzz", "abcdefghijk", "hunter22", "not shown"):

@@ -19,7 +19,9 @@ NOW = datetime(2026, 11, 11, tzinfo=UTC)
 OWNER = UUID(int=7)
 
 
-def event(number: int, *, type_: str = "payment.succeeded", owner: UUID | None = OWNER, at: datetime = NOW) -> Event:
+def event(
+    number: int, *, type_: str = "payment.succeeded", owner: UUID | None = OWNER, at: datetime = NOW
+) -> Event:
     return Event(EventId(UUID(int=number)), type_, owner, f"pay_{number}", {"number": number}, at)
 
 
@@ -43,7 +45,9 @@ async def read_all(database: Database, follower: str = "f") -> list[int]:
 
 
 async def test_an_event_is_handed_on_once_with_everything_it_said(database: Database) -> None:
-    said = Event(EventId(uuid4()), "refund.failed", OWNER, "ref_1", {"amount_minor": 2**53 - 1, "注": "退款"}, NOW)
+    said = Event(
+        EventId(uuid4()), "refund.failed", OWNER, "ref_1", {"amount_minor": 2**53 - 1, "注": "退款"}, NOW
+    )
     async with database.transaction() as connection:
         await add(connection, said)
     seen: list[Event] = []
@@ -77,7 +81,9 @@ async def test_what_was_rolled_back_is_never_announced_and_holds_nobody_up(datab
     assert await read_all(database) == [2]
 
 
-async def test_under_concurrent_writers_and_readers_each_event_is_followed_exactly_once(database: Database) -> None:
+async def test_under_concurrent_writers_and_readers_each_event_is_followed_exactly_once(
+    database: Database,
+) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     chance = random.Random(seed)
@@ -134,7 +140,9 @@ async def test_two_followers_read_at_their_own_pace(database: Database) -> None:
     assert sorted(await read_all(database, "second")) == [1, 2]
 
 
-async def test_a_database_loaded_into_a_new_cluster_loses_no_event_and_repeats_no_old_one(database: Database) -> None:
+async def test_a_database_loaded_into_a_new_cluster_loses_no_event_and_repeats_no_old_one(
+    database: Database,
+) -> None:
     old = NOW - timedelta(days=1)
     for number in (1, 2, 3, 4):
         async with database.transaction() as connection:
@@ -143,7 +151,9 @@ async def test_a_database_loaded_into_a_new_cluster_loses_no_event_and_repeats_n
             assert await read_all(database, "slow") == [1, 2]
         if number == 3:
             assert await read_all(database, "fast") == [1, 2, 3]
-    async with database.transaction() as connection:  # as after a dump and load: ids of another cluster, far ahead
+    async with (
+        database.transaction() as connection
+    ):  # as after a dump and load: ids of another cluster, far ahead
         ahead = "set transaction_id = (transaction_id::text::bigint + 9000000000)::text::xid8"
         await connection.execute(f"update outbox.events {ahead}".encode())
         await connection.execute(f"update outbox.followers {ahead}, cluster = 1".encode())

@@ -112,7 +112,8 @@ class Sandbox:
 def running_sandbox(folder: Path, *arguments: str, webhooks: str | None = None) -> Iterator[Sandbox]:
     """Run a sandbox on a free port, its books under `folder`; stop it at the end.
 
-    `arguments` go to `holdfast sandbox`. `webhooks` says where webhooks go (`{instance}` stands for the name).
+    `arguments` go to `holdfast sandbox`. `webhooks` says where webhooks go (`{instance}` stands for the
+    name).
     """
     hooks = ["--no-webhooks"] if webhooks is None else ["--webhooks", webhooks]
     sandbox = Sandbox(folder, [*hooks, *arguments])

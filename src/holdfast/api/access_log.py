@@ -20,7 +20,10 @@ _PATH_CHARS_MAX: Final = 200
 
 
 class AccessLog:
-    """Collects lines and writes them every `ACCESS_LOG_FLUSH_S`; beyond `ACCESS_LOG_LINES_MAX` in between, it counts."""
+    """Collects lines and writes them every `ACCESS_LOG_FLUSH_S`.
+
+    Beyond `ACCESS_LOG_LINES_MAX` in between, it counts.
+    """
 
     def __init__(self, now: Callable[[], datetime], out: TextIO | None = None) -> None:
         self._now = now

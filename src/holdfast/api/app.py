@@ -43,12 +43,17 @@ from holdfast.platform.log import logger
 _logger: Final = logger(__name__)
 
 GC_THRESHOLD: Final = 50_000
-"""Allocations between two collections of the youngest objects. Requests make little that refers to itself; with
-Python's default of 700, collections would make one request in a few hundred wait for all others' garbage."""
+"""Allocations between two collections of the youngest objects.
+
+Requests make little that refers to itself; with Python's default of 700, collections would make one request
+in a few hundred wait for all others' garbage.
+"""
 
 
 def create_app(source: App | Config, *, pages: Sequence[ControllerRouterHandler] = ()) -> Gate:
-    """Return the ASGI application over `source`: a configuration, opened when the server starts, or an open `App`.
+    """Return the ASGI application over `source`.
+
+    A configuration, opened when the server starts, or an open `App`.
 
     `pages` are further route handlers, served beside the API.
     """

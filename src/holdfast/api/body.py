@@ -1,7 +1,8 @@
 """Is this body fit to be parsed? Checks that cost little and come before anything that costs more.
 
-JSON lets the same key stand twice, and readers disagree about which one counts (RFC 8259 section 4): a body that one
-part of a system checks and another executes must not be ambiguous. Nesting costs stack. PostgreSQL keeps no NUL.
+JSON lets the same key stand twice, and readers disagree about which one counts (RFC 8259 section 4): a body
+that one part of a system checks and another executes must not be ambiguous. Nesting costs stack. PostgreSQL
+keeps no NUL.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def depth(body: bytes) -> int:
 
 
 def check_json(body: bytes) -> None:
-    """Raise unless `body` is JSON (RFC 8259) in UTF-8, shallow, with no key twice in an object, and without NUL.
+    """Raise unless `body` is JSON (RFC 8259) in UTF-8, shallow, with no key twice, and without NUL.
 
     Raises: `BodyTooLarge`, `BodyTooDeep`, `BodyMalformed`.
     """

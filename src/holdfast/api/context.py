@@ -42,7 +42,8 @@ def reply(status: int, shown: Any) -> Reply:  # noqa: ANN401 - any wire shape
 class Api:
     """The application as the endpoints see it, with what this process has under way.
 
-    `under_way` holds the fingerprint of each keyed request that this process works on; `busy` counts them by merchant.
+    `under_way` holds the fingerprint of each keyed request that this process works on; `busy` counts them by
+    merchant.
     """
 
     app: App

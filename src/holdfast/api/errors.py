@@ -1,7 +1,8 @@
 """What goes wrong, as the outside sees it: ONE table from stable code to status, title and what to do.
 
-Answers are problem details (RFC 9457, `application/problem+json`). Every error of the system that can reach the edge
-has its line here, and a test finds those that do not. What has no line is answered by the line of its family.
+Answers are problem details (RFC 9457, `application/problem+json`). Every error of the system that can reach
+the edge has its line here, and a test finds those that do not. What has no line is answered by the line of
+its family.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ _OPERATOR: Final = (
 _SETUP: Final = "An operator corrects the setting that the message names."
 _LOOK: Final = "Check the id, and that the key is of the same merchant and mode (test or live)."
 _STATE: Final = "Ask for its present state and act on that."
+_SAME_KEY: Final = "Repeat it with the same Idempotency-Key, which is safe, or ask for the state. Never repeat it with a new key."
 _AGAIN: Final = "Repeat it with the same Idempotency-Key after the time in Retry-After."
 
 TABLE: Final[dict[str, Line]] = {
@@ -41,11 +43,7 @@ TABLE: Final[dict[str, Line]] = {
     "error": Line(500, "Something went wrong", _OPERATOR),
     "refused": Line(422, "Refused", _FIX),
     "unavailable": Line(503, "Not available right now", _AGAIN),
-    "outcome_unknown": Line(
-        503,
-        "The outcome is not known yet",
-        "Repeat it with the same Idempotency-Key, which is safe, or ask for the state. Never repeat it with a new key.",
-    ),
+    "outcome_unknown": Line(503, "The outcome is not known yet", _SAME_KEY),
     "broken": Line(500, "An invariant does not hold", _OPERATOR),
     # The request itself.
     "request_invalid": Line(400, "The request is not valid", _FIX),
@@ -95,7 +93,58 @@ TABLE: Final[dict[str, Line]] = {
         400, "Card numbers are not taken here", "Have the card provider make a token."
     ),
     "too_many_instruments": Line(409, "The payer has too many instruments", "Remove one first."),
+    # Payments.
+    "payment_not_found": Line(404, "There is no such payment", _LOOK),
+    "payment_invalid": Line(422, "The payment makes no sense as asked", _FIX),
+    "no_way_to_pay": Line(422, "None of these methods can be used here", "Offer the payer another method."),
+    "payment_failed": Line(
+        402, "The payment failed", "Nothing was kept. Offer another method, with a fresh key."
+    ),
+    "payment_state_wrong": Line(409, "The payment's state does not allow that", _STATE),
+    "capture_too_much": Line(422, "More than is held", "Capture at most what is held."),
+    "refund_too_much": Line(
+        422, "More than is left to refund", "Refund at most what is left of the capture."
+    ),
+    "refund_not_funded": Line(
+        402, "Your balance does not cover the refund", "Top up your balance, then use a fresh key."
+    ),
+    "idempotency_key_claimed": Line(409, "The Idempotency-Key was used already", _AGAIN),
+    "transfer_refused": Line(
+        422, "The transfer was refused", "See the reason in the message; nothing has moved."
+    ),
+    "payment_busy": Line(503, "The payment is being changed right now", _AGAIN),
+    # The ledger.
+    "account_exists": Line(409, "The account belongs to another purpose", _OPERATOR),
+    "account_invalid": Line(422, "The account is not valid", _FIX),
+    "ledger_account_missing": Line(404, "There is no such account", _LOOK),
+    "batch_too_large": Line(422, "Too many transfers at once", "Send them in several requests."),
+    "chain_too_long": Line(422, "Too many linked transfers", "Link fewer."),
+    "metadata_too_large": Line(400, "The metadata is too large", _FIX),
+    "transfer_invalid": Line(422, "The transfer is not valid", _FIX),
+    "lane_full": Line(503, "Too many commits are waiting", _AGAIN),
+    "commit_unknown": Line(503, "The outcome of the commit is not known yet", _SAME_KEY),
+    "write_rejected": Line(500, "A row breaks a constraint", _OPERATOR),
+    # Webhooks.
+    "webhook_url_invalid": Line(400, "No webhook can be sent there", "Give a public https address."),
+    "webhook_endpoint_not_found": Line(404, "There is no such webhook endpoint", _LOOK),
+    "webhook_endpoints_too_many": Line(409, "There are too many webhook endpoints", "Delete one first."),
+    "webhook_event_types_invalid": Line(
+        400, "An event type is never sent", "GET /v1/event_types lists them."
+    ),
+    "webhook_delivery_not_found": Line(404, "There is no such webhook delivery", _LOOK),
     # Machinery.
+    "url_invalid": Line(400, "The address is not valid", _FIX),
+    "not_sent": Line(503, "The other side could not be reached", _AGAIN),
+    "address_refused": Line(503, "The address may not be called from here", _SETUP),
+    "no_answer": Line(503, "The other side has not answered", _SAME_KEY),
+    "settlement_file_invalid": Line(503, "The settlement file cannot be read", _OPERATOR),
+    "no_database": Line(503, "No database is configured", _SETUP),
+    "schema_too_old": Line(503, "The database's schema is too old", _SETUP),
+    "port_taken": Line(500, "The port is taken", _SETUP),
+    "data_folder_in_use": Line(500, "The data folder is in use", _SETUP),
+    "data_folder_foreign": Line(500, "The data folder is of another version", _SETUP),
+    "program_not_started": Line(503, "A program did not start", _SETUP),
+    "demo_refused": Line(403, "No demonstration data in production", _SETUP),
     "database_unavailable": Line(503, "The database cannot be reached", _AGAIN),
     "config_invalid": Line(500, "The configuration is not valid", _SETUP),
     "data_folder_unusable": Line(500, "The data folder cannot be used", _SETUP),
@@ -149,7 +198,10 @@ class Overloaded(Unavailable):
 
 
 class MerchantOverloaded(Unavailable):
-    """The merchant has as many requests under way as one merchant may have. Nothing has moved; come back shortly."""
+    """The merchant has as many requests under way as one merchant may have.
+
+    Nothing has moved; come back shortly.
+    """
 
     code = "merchant_overloaded"
 
@@ -161,7 +213,10 @@ class RailUnknown(Refused):
 
 
 class Problem(msgspec.Struct, omit_defaults=True):
-    """A problem as it is answered (RFC 9457). `code` is stable; `remedy` says what to do; `facts` depend on the code."""
+    """A problem as it is answered (RFC 9457).
+
+    `code` is stable; `remedy` says what to do; `facts` depend on the code.
+    """
 
     type: str
     title: str
@@ -188,7 +243,10 @@ def line_of(error: HoldfastError) -> Line:
 
 
 def problem(error: HoldfastError, request_id: str = "") -> Problem:
-    """Write `error` as a problem. What an invariant that does not hold says stays inside: only its code goes out."""
+    """Write `error` as a problem.
+
+    What an invariant that does not hold says stays inside: only its code goes out.
+    """
     line = line_of(error)
     hidden = line.status == 500
     return Problem(

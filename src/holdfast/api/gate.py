@@ -1,10 +1,12 @@
 """The first layer: what a request must pass before it costs anything, and what every answer carries.
 
-Size, type, nesting and doubled keys of a body are checked here, before anything parses it; requests beyond what one
-process can work on are turned away at once. Every answer gets a request id and the headers that keep browsers honest.
+Size, type, nesting and doubled keys of a body are checked here, before anything parses it; requests beyond
+what one process can work on are turned away at once. Every answer gets a request id and the headers that keep
+browsers honest.
 
-One route is served from here and does not pass through the framework: `POST /v1/payments`, which is most of the load
-(docs/explanation/where-the-time-goes.md has the gain). The framework has the same route for the OpenAPI document.
+One route is served from here and does not pass through the framework: `POST /v1/payments`, which is most of
+the load (docs/explanation/where-the-time-goes.md has the gain). The framework has the same route for the
+OpenAPI document.
 """
 
 from __future__ import annotations
@@ -83,7 +85,8 @@ class Request:
 class Gate:
     """Wraps the framework's application. `hot` maps (method, path) to routes that are served without it.
 
-    `ids` makes request ids; `log(method, path, status, seconds, request id)` is told of every request to the API.
+    `ids` makes request ids; `log(method, path, status, seconds, request id)` is told of every request to the
+    API.
     """
 
     def __init__(
@@ -120,7 +123,10 @@ class Gate:
             await self._page(scope, receive, send)
 
     async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pages, documents, health: bounded in size; streams may stay open, so they are not counted as in flight."""
+        """Pages, documents, health.
+
+        Bounded in size; streams may stay open, so they are not counted as in flight.
+        """
         outgoing = _Outgoing(send, f"req_{self._ids}{next(self._numbers):x}", _PAGES_ONLY)
         try:
             headers = _headers(scope["headers"])
@@ -145,9 +151,9 @@ class Gate:
         except HoldfastError as error:
             await outgoing.answer(problem(error, outgoing.id))
             if outgoing.status >= 500 and not isinstance(error, Unavailable | OutcomeUnknown):
-                _logger.error("request failed", request_id=outgoing.id, path=path, exc_info=error)
-        except Exception as error:  # noqa: BLE001 - the edge: whatever it is, the caller gets a problem
-            _logger.error("request failed", request_id=outgoing.id, path=path, exc_info=error)
+                _logger.exception("request failed", request_id=outgoing.id, path=path)
+        except Exception:
+            _logger.exception("request failed", request_id=outgoing.id, path=path)
             await outgoing.answer(unexpected(outgoing.id))
         finally:
             self._in_flight -= 1
@@ -170,7 +176,10 @@ class Gate:
             await outgoing.reply(await hot(Request(outgoing.id, headers, body)))
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
-        """Read a body up to its bound and in time. Raises: `BodyTooLarge`, `HeaderInvalid`, `RequestInvalid`."""
+        """Read a body up to its bound and in time.
+
+        Raises: `BodyTooLarge`, `HeaderInvalid`, `RequestInvalid`.
+        """
         said = headers.get(b"content-length", b"0")
         if not said.isdigit():
             raise HeaderInvalid("Content-Length is not a number.")
@@ -239,7 +248,10 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 class _Outgoing:
-    """Sends an answer with the headers that every answer carries; those that the framework has set already stay."""
+    """Sends an answer with the headers that every answer carries.
+
+    Those that the framework has set already stay.
+    """
 
     __slots__ = ("_headers", "_send", "id", "status")
 
@@ -273,6 +285,8 @@ class _Outgoing:
         ]
         if reply.replayed:
             headers.append((b"idempotent-replayed", b"true"))
+        if reply.status == 401:
+            headers.append((b"www-authenticate", b"Bearer"))
         if reply.retry_after_s:
             headers.append((b"retry-after", b"%d" % math.ceil(reply.retry_after_s)))
         await self._send({"type": "http.response.start", "status": reply.status, "headers": headers})

@@ -18,7 +18,10 @@ READY_TIMEOUT_S: Final = 2.0
 
 @get("/healthz", summary="Is this process alive?")
 async def healthz() -> Health:
-    """Answer as long as the process runs; looks at nothing else, so that a lost database does not get it restarted."""
+    """Answer as long as the process runs.
+
+    Looks at nothing else, so that a lost database does not get it restarted.
+    """
     return Health("ok", {})
 
 

@@ -1,6 +1,9 @@
-"""Lists by cursor: newest first, `starting_after` the last id of the page before, `has_more` while there is more.
+"""Lists by cursor.
 
-A cursor is an id, and ids are time-ordered, so a page neither skips nor repeats what was there when the first was read.
+Newest first, `starting_after` the last id of the page before, `has_more` while there is more.
+
+A cursor is an id, and ids are time-ordered, so a page neither skips nor repeats what was there when the first
+was read.
 """
 
 from __future__ import annotations

@@ -1,9 +1,12 @@
-"""`Idempotency-Key`: a wish is carried out once, however often it is sent (draft-ietf-httpapi-idempotency-key-header).
+"""`Idempotency-Key`.
 
-The key is taken in the very commit that makes the first effect durable, and the answer is kept in the commit that makes
-it final. A repeat with the same payload gets that answer, success or error, byte for byte, with
-`Idempotent-Replayed: true`; with another payload it is refused (422); while the first is under way, 409. When the first
-was cut off between the two commits, a repeat gets the present state of what the key had begun, or has it finished.
+A wish is carried out once, however often it is sent (draft-ietf-httpapi-idempotency-key-header).
+
+The key is taken in the very commit that makes the first effect durable, and the answer is kept in the commit
+that makes it final. A repeat with the same payload gets that answer, success or error, byte for byte, with
+`Idempotent-Replayed: true`; with another payload it is refused (422); while the first is under way, 409. When
+the first was cut off between the two commits, a repeat gets the present state of what the key had begun, or
+has it finished.
 
 Keys belong to a merchant, and a merchant is in one mode: the same key of two callers never meets.
 """
@@ -29,7 +32,7 @@ _KEY: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 
 
 class KeyMissing(Refused):
-    """This request moves money or makes something, so it needs an Idempotency-Key header."""
+    """A request that moves money or makes something needs an Idempotency-Key header."""
 
     code = "idempotency_key_missing"
 
@@ -53,7 +56,9 @@ class InProgress(Unavailable):
 
 
 def read_key(header: str | None) -> str:
-    """Return the key of a header's value: bare as most send it, or a structured-field string (RFC 9651 section 3.3.3).
+    """Return the key of a header's value.
+
+    Bare as most send it, or a structured-field string (RFC 9651 section 3.3.3).
 
     `"a"` and `a` are the same key. Raises: `KeyMissing`, `KeyMalformed`.
     """
@@ -87,9 +92,9 @@ class Ticket:
 class Wish:
     """How a keyed request is carried out.
 
-    `do(claim, ticket)` carries it out; the claim must commit with the first effect. `resume(subject, stale)` is asked
-    when the key was taken but has no answer: it returns the present state, or finishes the work, or raises
-    `InProgress`. `stale` says that the claim is old enough for its first request to be dead.
+    `do(claim, ticket)` carries it out; the claim must commit with the first effect. `resume(subject, stale)`
+    is asked when the key was taken but has no answer: it returns the present state, or finishes the work, or
+    raises `InProgress`. `stale` says that the claim is old enough for its first request to be dead.
     """
 
     do: Callable[[Guard, Ticket], Awaitable[Reply]]
@@ -104,7 +109,8 @@ def ticket(caller: Caller, header: str | None, operation: str, body: bytes) -> T
 async def once(api: Api, held: Ticket, subject: str, wish: Wish) -> Reply:
     """Carry out `wish` unless its key was used already; then answer as the first time.
 
-    Raises: `KeyReused`, `InProgress`, and `Unavailable` and `OutcomeUnknown` of the work itself, which are not kept.
+    Raises: `KeyReused`, `InProgress`, and `Unavailable` and `OutcomeUnknown` of the work itself, which are
+    not kept.
     """
     slot = (held.owner, held.key)
     earlier = api.under_way.get(slot)
@@ -128,11 +134,11 @@ def claimed_first(
 ) -> Wish:
     """Return the wish for work that cannot take the claim along: the key is taken in a commit before it.
 
-    `work(subject, again)` must be safe to do again with the same subject: `again` says that an earlier try was cut
-    off, so its effect may be there.
+    `work(subject, again)` must be safe to do again with the same subject: `again` says that an earlier try
+    was cut off, so its effect may be there.
     """
 
-    async def finish(made: str, again: bool) -> Reply:  # noqa: FBT001 - a callback
+    async def finish(made: str, again: bool) -> Reply:
         try:
             said = await work(made, again)
         except Refused as refusal:
@@ -147,7 +153,7 @@ def claimed_first(
             raise KeyClaimed
         return await finish(subject, again=False)
 
-    async def resume(made: str, stale: bool) -> Reply:  # noqa: FBT001 - a callback
+    async def resume(made: str, stale: bool) -> Reply:
         if not stale:
             raise InProgress
         return await finish(made, again=True)

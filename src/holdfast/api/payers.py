@@ -26,7 +26,7 @@ async def create_payer(
     held = ticket(caller, idempotency_key, "POST /v1/payers", body_of(request))
     subject = public("pyr", api.app.ids.new())
 
-    async def work(made: str, _: bool) -> Reply:  # noqa: FBT001 - a callback
+    async def work(made: str, _: bool) -> Reply:
         instruments = api.app.instruments
         payer = await instruments.enrol(
             parse("pyr", made), caller.merchant.id, data.name, api.now(), reference=data.reference
@@ -69,7 +69,7 @@ async def add_instrument(
     wallet = await own_wallet(api, caller, payer_id)
     subject = public("ins", api.app.ids.new())
 
-    async def work(made: str, _: bool) -> Reply:  # noqa: FBT001 - a callback
+    async def work(made: str, _: bool) -> Reply:
         added = await api.app.instruments.add(
             parse("ins", made), wallet.payer.id, Kind(data.kind), data.label, api.now(), token=data.token
         )

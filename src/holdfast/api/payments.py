@@ -77,7 +77,10 @@ def told(shown: PaymentShown, *, created: bool = False) -> Reply:
 
 
 async def own_wallet(api: Api, caller: Caller, payer: str) -> Wallet:
-    """Return the wallet of one of the caller's payers; somebody else's is as absent. Raises: `PayerNotFound`."""
+    """Return the wallet of one of the caller's payers; somebody else's is as absent.
+
+    Raises: `PayerNotFound`.
+    """
     id_ = PayerId(parse("pyr", payer))
     instruments = api.app.instruments
     wallet = instruments.known(id_) or await instruments.wallet(id_)
@@ -150,13 +153,13 @@ async def create(api: Api, authorization: str | None, key: str | None, body: byt
 
         wanted = await _wanted(api, caller, asked)
         made = await pay.create(
-            api.app.desk, wanted, payment_id=id_, confirm=asked.confirm, claim=claim, answer=answer
+            api.app.desk, wanted, id=id_, confirm=asked.confirm, claim=claim, answer=answer
         )
         if last and last[0][0] == made.version:
             return last[0][1]
         return told(await standing(api, caller, made), created=True)
 
-    async def resume(subject: str, stale: bool) -> Reply:  # noqa: FBT001 - a callback
+    async def resume(subject: str, stale: bool) -> Reply:
         found = await api.app.desk.book.payment(PaymentId(parse("pay", subject)))
         if found is None or (found.state is PaymentState.PROCESSING and not stale):
             raise InProgress
@@ -195,7 +198,10 @@ async def own_payment(api: Api, caller: Caller, text: str) -> Payment:
 async def create_payment(
     request: Call, data: PaymentAsked, idempotency_key: OnceKey = None
 ) -> Response[PaymentShown]:
-    """Make a payment. `gate.Gate` serves this path itself, by the same function; this is what the document shows."""
+    """Make a payment.
+
+    `gate.Gate` serves this path itself, by the same function; this is what the document shows.
+    """
     del data
     return send(
         await create(api_of(request), request.headers.get("authorization"), idempotency_key, body_of(request))
@@ -226,7 +232,10 @@ async def list_payments(
 
 @get("/{payment_id:str}", summary="Show a payment")
 async def show_payment(request: Call, payment_id: str) -> PaymentShown:
-    """Show a payment as it stands; while it is in doubt, with other methods that could be offered to the payer."""
+    """Show a payment as it stands.
+
+    While it is in doubt, with other methods that could be offered to the payer.
+    """
     api, caller = await called(request, Right.READ)
     return await standing(api, caller, await own_payment(api, caller, payment_id))
 
@@ -256,12 +265,15 @@ async def _act(
     act: Callable[[Api, PaymentId], Awaitable[Payment]],
     reached: frozenset[PaymentState],
 ) -> Response[PaymentShown]:
-    """Carry out `act` once. When an earlier try was cut off, a state in `reached` says that it had been done."""
+    """Carry out `act` once.
+
+    When an earlier try was cut off, a state in `reached` says that it had been done.
+    """
     api, caller = await called(request, Right.MOVE_MONEY)
     held = ticket(caller, key, f"POST {request.scope['path']}", body_of(request))
     payment = await own_payment(api, caller, payment_id)
 
-    async def work(_: str, again: bool) -> Reply:  # noqa: FBT001 - a callback
+    async def work(_: str, again: bool) -> Reply:
         if again:
             now = await own_payment(api, caller, payment_id)
             if now.state in reached:

@@ -32,7 +32,10 @@ async def list_rails(request: Call) -> Page[RailHealth]:
 
 @post("/{rail:str}/webhook", status_code=204, summary="Take a rail's message", include_in_schema=False)
 async def take_message(request: Call, rail: str) -> Response[None]:
-    """Take a message from a rail in the rail's own format; its signature is the only key, checked by its adapter."""
+    """Take a message from a rail in the rail's own format.
+
+    Its signature is the only key, checked by its adapter.
+    """
     api = api_of(request)
     verify = api.app.rail_verifiers.get(rail)
     if verify is None:

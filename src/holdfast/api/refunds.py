@@ -48,13 +48,13 @@ async def create_refund(
             payment.id,
             data.amount_minor,
             reason=data.reason,
-            refund_id=id_,
+            id=id_,
             claim=claim,
             answer=answer,
         )
         return last[0] if last else told(made)
 
-    async def resume(subject: str, stale: bool) -> Reply:  # noqa: FBT001 - a callback
+    async def resume(subject: str, stale: bool) -> Reply:
         found = await api.app.desk.book.refund(RefundId(parse("ref", subject)))
         if found is None or (found.state == "sending" and not stale):
             raise InProgress

@@ -1,6 +1,7 @@
 """Bodies decoded strictly: "1" and 1.0 are no whole numbers, and what is not known is refused.
 
-The framework's own way converts where it can, which is right for query strings and wrong for amounts of money.
+The framework's own way converts where it can, which is right for query strings and wrong for amounts of
+money.
 """
 
 from __future__ import annotations

@@ -32,8 +32,8 @@ _WHAT: Final[dict[PaymentState, str]] = {
     PaymentState.REQUIRES_CONFIRMATION: "Confirm it to have it carried out, or cancel it.",
     PaymentState.PROCESSING: "It is being carried out right now.",
     PaymentState.PENDING: (
-        "A provider has not said yet whether it went through. Holdfast finds out by itself and ends it: paid once, or not at "
-        "all. Do not ask the payer to pay again; another of their methods may be offered as their own choice."
+        "A provider has not said yet whether it went through. Holdfast finds out by itself and ends it: paid once, or "
+        "not at all. Do not ask the payer to pay again; another of their methods may be offered as their own choice."
     ),
     PaymentState.AUTHORIZED: "The money is held. Capture it, or cancel to release it.",
 }
@@ -52,7 +52,10 @@ def wait_s(next_step_at: datetime | None, now: datetime) -> float:
 
 
 def payment(it: Payment, *, live: bool, now: datetime, others: Iterable[Instrument] = ()) -> PaymentShown:
-    """Show a payment; `others` are methods of the payer that it has not tried, offered while it is pending."""
+    """Show a payment.
+
+    `others` are methods of the payer that it has not tried, offered while it is pending.
+    """
     asked, state = it.asked, it.state
     what = None
     if state in _WHAT:

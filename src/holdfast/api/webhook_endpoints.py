@@ -11,9 +11,9 @@ from holdfast.api.once import InProgress, Ticket, Wish, once, ticket
 from holdfast.api.responses import Call, OnceKey, body_of, called, send
 from holdfast.api.wire import DeliveryShown, EndpointAsked, EndpointChange, EndpointShown, Page, SecretShown
 from holdfast.base.ids import EndpointId, parse, public
+from holdfast.domains.ledger.model import Unit
 from holdfast.domains.merchants import Right
 from holdfast.domains.payments.errors import KeyClaimed
-from holdfast.domains.ledger.model import Unit
 from holdfast.domains.webhooks import Delivery, Endpoint, operations, queries
 from holdfast.domains.webhooks.rules import SECRET_BYTES
 from holdfast.flows.reactions import EVENT_TYPES
@@ -80,7 +80,7 @@ async def create_endpoint(
             raise KeyClaimed
         return said
 
-    async def resume(_: str, stale: bool) -> Reply:  # noqa: ARG001, FBT001 - endpoint and answer commit together
+    async def resume(_: str, stale: bool) -> Reply:  # noqa: ARG001 - endpoint and answer commit together
         raise InProgress
 
     return send(await once(api, held, public("we", id_), Wish(do, resume)))
@@ -134,7 +134,10 @@ async def delete_endpoint(request: Call, endpoint_id: str) -> None:
 
 @post("/{endpoint_id:str}/rotate_secret", status_code=200, summary="Give a webhook endpoint a new secret")
 async def rotate_secret(request: Call, endpoint_id: str) -> SecretShown:
-    """Make a new secret and show it this once; the old one signs as well for a day, so that nothing is lost."""
+    """Make a new secret and show it this once.
+
+    The old one signs as well for a day, so that nothing is lost.
+    """
     api, caller = await called(request, Right.MANAGE)
     secret = await operations.rotate_secret(
         api.app.database,

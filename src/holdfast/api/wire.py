@@ -1,6 +1,7 @@
 """What goes over the wire: the shapes of requests and answers.
 
-Requests refuse unknown fields. Amounts are whole numbers of minor units, times are RFC 3339 in UTC, ids are public ones.
+Requests refuse unknown fields. Amounts are whole numbers of minor units, times are RFC 3339 in UTC, ids are
+public ones.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ PublicId = Annotated[str, Meta(max_length=40, description="A public id: its pref
 Reference = Annotated[str, Meta(max_length=REFERENCE_CHARS_MAX, description="Your own name for it.")]
 Words = Annotated[str, Meta(max_length=500)]
 EventType = Annotated[str, Meta(max_length=60)]
+Token = Annotated[
+    str, Meta(min_length=1, max_length=200, description="The provider's token. Never a card number.")
+]
 Label = Annotated[str, Meta(min_length=1, max_length=80)]
 Name = Annotated[str, Meta(min_length=1, max_length=120)]
 Metadata = Annotated[
@@ -78,9 +82,10 @@ class PaymentAsked(Struct, frozen=True, forbid_unknown_fields=True):
     capture: Literal["automatic", "manual"] | None = None
     funding: Literal["direct", "absorb"] = "direct"
     confirm: bool = True
-    deadline_s: Annotated[
-        int | None, Meta(ge=1, le=86_400, description="Seconds after which the payer has walked away.")
-    ] = None
+    deadline_s: (
+        Annotated[int, Meta(ge=1, le=86_400, description="Seconds after which the payer has walked away.")]
+        | None
+    ) = None
     reference: Reference = ""
     description: Words = ""
     metadata: Metadata = {}
@@ -107,7 +112,10 @@ class RefundAsked(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TransferAsked(Struct, frozen=True, forbid_unknown_fields=True):
-    """Money from one balance to another: `source` and `destination` are payers of yours, or your own merchant id."""
+    """Money from one balance to another.
+
+    `source` and `destination` are payers of yours, or your own merchant id.
+    """
 
     source: PublicId
     destination: PublicId
@@ -116,7 +124,10 @@ class TransferAsked(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TopUpAsked(Struct, frozen=True, forbid_unknown_fields=True):
-    """Money into a payer's balance from their other instruments, in the order of `methods` (empty: their own)."""
+    """Money into a payer's balance from their other instruments, in the order of `methods` (empty.
+
+    Their own).
+    """
 
     payer: PublicId
     amount: Amount
@@ -287,7 +298,10 @@ class BalanceShown(Struct, frozen=True):
 
 
 class StatementLine(Struct, frozen=True):
-    """One movement on an account: `change_minor` is negative for money that left; `balance_minor` is after it."""
+    """One movement on an account.
+
+    `change_minor` is negative for money that left; `balance_minor` is after it.
+    """
 
     id: str
     at: datetime
@@ -345,8 +359,8 @@ class EventShown(Struct, frozen=True):
 class EndpointChange(Struct, frozen=True, forbid_unknown_fields=True):
     """What to change of a webhook endpoint; what is left out stays."""
 
-    url: Annotated[str | None, Meta(max_length=2_000)] = None
-    types: Annotated[list[EventType] | None, Meta(max_length=50)] = None
+    url: Annotated[str, Meta(min_length=8, max_length=2_000)] | None = None
+    types: Annotated[list[EventType], Meta(max_length=50)] | None = None
     description: Words | None = None
     enabled: bool | None = None
 

@@ -30,6 +30,12 @@ LINKED_TRANSFERS_MAX: Final = 16
 BATCH_TRANSFERS_MAX: Final = 8192
 """Transfers in one commit: bounds the time that the batch holds its locks."""
 
+STATEMENT_STEP_ROWS: Final = 256
+"""Entries read at a time while a statement walks back to a moment."""
+
+EXPIRE_ROWS_MAX: Final = 1000
+"""Lapsed holds released in one commit."""
+
 LANE_BATCH_UNITS_MAX: Final = 2048
 """Units in one commit: bounds how long the first of them waits for the last."""
 
@@ -38,6 +44,9 @@ LANE_QUEUE_UNITS_MAX: Final = 20_000
 
 ATTEMPTS_PER_PAYMENT_MAX: Final = 6
 """Rails tried for one payment: beyond it a payer is asked, not guessed for."""
+
+METHODS_PER_PAYMENT_MAX: Final = 20
+"""Ways to pay that one payment offers: as many as a payer can keep."""
 
 RAIL_CALL_TIMEOUT_S_MAX: Final = 60.0
 """No call to a rail waits longer; past it the outcome is unknown."""
@@ -138,3 +147,11 @@ SANDBOX_CONTROL_TIMEOUT_S: Final = 2.0
 
 RAIL_EVENT_AGE_S_MAX: Final = 300.0
 """A rail's signed message that is older than this is not believed: it may be a replay."""
+
+BANK_EXPIRES_S: Final = 120.0
+"""How long a bank transfer may take; then the bank itself refuses it and another method is free."""
+
+BANK_CLOCK_SKEW_S: Final = 5.0
+"""How far the bank's clock may differ from ours: it is told to stop this much before we stop waiting."""
+
+SETTLEMENT_FILE_TIMEOUT_S: Final = 60.0

@@ -9,6 +9,7 @@ import sys
 import time
 import webbrowser
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -144,26 +145,29 @@ class _Machine:
         else:
             say("demo", words or "loaded")
 
-    def _program(self, name: str, *arguments: str, probe: str | None = None, where: str = "") -> Program:
+    def _program(self, name: str, *arguments: str) -> Program:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("HOLDFAST_")}
         environment |= self._config.environment() | {"HOLDFAST_DSN": self._dsn, "PYTHONUNBUFFERED": "1"}
         stop_timeout_s = self._config.stop_timeout_ms / 1_000
-        return Program(
-            name, python_command(name, *arguments), environment, probe, where, stop_timeout_s=stop_timeout_s
-        )
+        return Program(name, python_command(name, *arguments), environment, stop_timeout_s=stop_timeout_s)
 
     def _sandbox(self) -> Program:
-        port, url = self._config.sandbox_port, f"http://127.0.0.1:{self._config.sandbox_port}"
-        return self._program("sandbox", "--port", str(port), probe=f"{url}/_control/state", where=url)
+        port = self._config.sandbox_port
+        url = f"http://127.0.0.1:{port}"
+        program = self._program("sandbox", "--port", str(port))
+        return replace(program, probe=f"{url}/_control/state", where=url)
 
     def _server(self) -> Program:
-        address = "127.0.0.1" if self._config.host in ("0.0.0.0", "::") else self._config.host  # noqa: S104 - compared
-        url = f"http://{address}:{self._config.port}"
-        program = self._program("serve", probe=f"{url}/readyz", where=url)
-        return Program(
-            "server", program.command, program.environment, program.probe, program.where,
-            stop_timeout_s=program.stop_timeout_s + 2.0,
-        )  # fmt: skip
+        url = self._config.local_url
+        grace_s = 2.0  # granian kills its own worker first
+        return replace(
+            self._program("serve"),
+            name="server",
+            probe=f"{url}/readyz",
+            pulse=f"{url}/healthz",
+            where=url,
+            stop_timeout_s=self._config.stop_timeout_ms / 1_000 + grace_s,
+        )
 
     def _worker(self) -> Program:
         return self._program("worker")

@@ -22,4 +22,4 @@ data_option = click.option(
 
 def configuration(command: F) -> F:
     """Add `--config` and `--data` to a command; it receives them as `config_file` and `data_dir`."""
-    return config_option(data_option(command))  # type: ignore[no-any-return]
+    return config_option(data_option(command))

@@ -40,7 +40,7 @@ def _door(_context: click.Context, _parameter: click.Parameter, values: tuple[st
     "--settle-ms", type=click.IntRange(0, 86_400_000), default=1500, show_default=True,
     help="How long a bank transfer takes to confirm.",
 )  # fmt: skip
-def command(  # noqa: PLR0913 - one parameter for each option
+def command(
     port: int | None,
     host: str,
     data_dir: Path | None,
@@ -65,7 +65,7 @@ def command(  # noqa: PLR0913 - one parameter for each option
     if read.mode == "production":
         raise Refused("The sandbox does not run in production mode: it accepts any test key.")
     if not hooks and not no_webhooks:
-        hooks = (f"http://127.0.0.1:{read.port}/v1/rails/{{instance}}/events",)
+        hooks = (f"http://127.0.0.1:{read.port}/v1/rails/{{instance}}/webhook",)
     settings = Settings(
         folder=data_dir or read.data_dir / "sandbox",
         host=host,

@@ -47,8 +47,9 @@ def application() -> Any:  # noqa: ANN401 - an ASGI application
 
     from holdfast.api.app import create_app  # noqa: PLC0415
     from holdfast.platform import config, log, processes  # noqa: PLC0415
+    from holdfast.web import routes  # noqa: PLC0415
 
     processes.die_with_parent(signal.SIGTERM)
     read = config.load()
     log.configure(read.log_level, read.log_format, mode=read.mode, process="server")
-    return create_app(read)
+    return create_app(read, pages=routes(development=read.mode == "development"))

@@ -16,7 +16,13 @@ def command(config_file: Path | None, data_dir: Path | None) -> None:
 
     Any number may run.
     """
-    from holdfast import worker  # noqa: PLC0415 - loaded when asked for
-    from holdfast.platform import config  # noqa: PLC0415
+    from dataclasses import replace  # noqa: PLC0415 - loaded when asked for
 
-    worker.main(config.load(file=config_file, data_dir=data_dir))
+    from holdfast import worker  # noqa: PLC0415
+    from holdfast.base.secret import Secret  # noqa: PLC0415
+    from holdfast.platform import config  # noqa: PLC0415
+    from holdfast.platform.postgres import database_dsn  # noqa: PLC0415
+
+    read = config.load(file=config_file, data_dir=data_dir)
+    dsn = database_dsn(read.dsn.reveal() if read.dsn else None, read.data_dir)
+    worker.main(replace(read, dsn=Secret(dsn)))

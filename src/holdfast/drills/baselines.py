@@ -1,13 +1,14 @@
 """The same traffic and the same draw through what most systems do, with the charges that each keeps twice.
 
-All three charge in one step, as payment interfaces do by default, on the payer's own order of instruments and the scenario's order
-of rails, with each rail's timeout:
+All three charge in one step, as payment interfaces do by default, on the payer's own order of instruments and
+the scenario's order of rails, with each rail's timeout:
 
 * `single`: one rail, one try. What is not answered is shown as failed.
-* `retry`: the same rail again after 1 s, 2 s and 4 s whenever no definite answer came, each time as a new order with a new key, as
-  integrations do that make a fresh order per try. (With the same key it would be safe, on rails that keep keys.)
-* `blind`: on any error or timeout, and on a decline that is not the payer's own, the next way to pay, in order, until
-  the deadline: the cascade of orchestrators that take a timeout for a no.
+* `retry`: the same rail again after 1 s, 2 s and 4 s whenever no definite answer came, each time as a new
+  order with a new key, as integrations do that make a fresh order per try. (With the same key it would be
+  safe, on rails that keep keys.)
+* `blind`: on any error or timeout, and on a decline that is not the payer's own, the next way to pay, in
+  order, until the deadline: the cascade of orchestrators that take a timeout for a no.
 
 None of them asks afterwards what became of the requests that it gave up, so what arrives late stays.
 """
@@ -33,10 +34,11 @@ NAMES = ("single", "retry", "blind")
 
 @dataclass(frozen=True, slots=True)
 class PolicyRun:
-    """What a policy made of the traffic. `done_s`: when each payment was told to have succeeded, `NEVER` if not.
+    """What a policy made of the traffic. `done_s`: when each payment was told to have succeeded, `NEVER` if
+    not.
 
-    `kept`: how many charges stay with each payment in the end. `charged_without_sale`: payments told to have failed
-    that keep a charge.
+    `kept`: how many charges stay with each payment in the end. `charged_without_sale`: payments told to have
+    failed that keep a charge.
     """
 
     name: str
@@ -61,7 +63,9 @@ class _Ordinary:
         self.draw = draw
         self.loop = loop
         self.asset = asset(draw.scenario.asset)
-        self.rails = {plan.name: SimulatedRail(draw, plan, loop, at_once=True) for plan in draw.scenario.rails}
+        self.rails = {
+            plan.name: SimulatedRail(draw, plan, loop, at_once=True) for plan in draw.scenario.rails
+        }
         self.from_balance = [0] * len(draw.arrive_s)
         self._orders = count(1)
 
@@ -127,7 +131,9 @@ class _Ordinary:
 
 
 def run_baseline(name: str, draw: Draw) -> PolicyRun:
-    """Send all the traffic through the policy `name` and return what it made of it, after everything late has arrived."""
+    """Send all the traffic through the policy `name` and return what it made of it, after everything late
+    has arrived.
+    """
     loop = VirtualLoop(shuffle=False)
     system = _Ordinary(draw, loop)
     pay: Callable[[int], Awaitable[bool]] = getattr(system, name)

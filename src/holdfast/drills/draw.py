@@ -1,12 +1,13 @@
 """What will happen, drawn before anybody acts: who comes when, and what each rail would do with each request.
 
-Every chance is a hash of (seed, purpose, rail, payment, second). Nothing is drawn in sequence, so it makes no difference who
-asks, in which order, or how often: the oracle, Holdfast and the three baselines look at one and the same world. A
-request meets the same fate as long as it is sent within the same second; from one second to the next the passing
-things (latency, faults) are drawn anew, while the lasting ones (an empty account, a rail that will not have this
-payment) stay.
+Every chance is a hash of (seed, purpose, rail, payment, second). Nothing is drawn in sequence, so it makes no
+difference who asks, in which order, or how often: the oracle, Holdfast and the three baselines look at one
+and the same world. A request meets the same fate as long as it is sent within the same second; from one
+second to the next the passing things (latency, faults) are drawn anew, while the lasting ones (an empty
+account, a rail that will not have this payment) stay.
 
-The hash is the finaliser of SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
+The hash is the finaliser of SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators,
+2014).
 """
 
 from __future__ import annotations
@@ -46,10 +47,11 @@ class Verdict(IntEnum):
 
 
 class Fate(NamedTuple):
-    """What becomes of one request. Times are seconds from its sending; `NEVER` where it does not come to that.
+    """What becomes of one request. Times are seconds from its sending; `NEVER` where it does not come to
+    that.
 
-    `sent` is False where provably nothing left us. `done_s`: when the rail carries it out. `answer_s`: when its
-    answer is here.
+    `sent` is False where provably nothing left us. `done_s`: when the rail carries it out. `answer_s`: when
+    its answer is here.
     """
 
     sent: bool
@@ -90,7 +92,9 @@ def uniform(key: int, number: int) -> float:
 
 
 def arrivals(scenario: Scenario, seed: int) -> list[float]:
-    """Return the seconds at which payments come, rising: a Poisson process at the scenario's rate over time."""
+    """Return the seconds at which payments come, rising: a Poisson process at the scenario's rate over
+    time.
+    """
     rates = np.full(scenario.duration_s, float(scenario.per_second))
     for surge in scenario.surges:
         rates[surge.from_s : surge.to_s] *= surge.times
@@ -120,7 +124,9 @@ class Draw:
         self._no_funds = {
             kind: key_of(seed, f"funds:{kind}") for group in scenario.payers for kind in group.methods
         }
-        self._rails = {rail.name: _RailDraw(scenario, index, seed) for index, rail in enumerate(scenario.rails)}
+        self._rails = {
+            rail.name: _RailDraw(scenario, index, seed) for index, rail in enumerate(scenario.rails)
+        }
 
     def methods(self, payment: int) -> tuple[str, ...]:
         """Return what the payer carries, in their order."""
@@ -140,11 +146,20 @@ class Draw:
         return self._rails[rail].plan
 
     def ways(self, payment: int) -> list[tuple[str, str]]:
-        """Return the payer's ways to pay through a rail, as (rail, kind of instrument), in the payer's order."""
-        return [(plan.name, kind) for kind in self.methods(payment) for plan in self.scenario.rails if kind in plan.methods]
+        """Return the payer's ways to pay through a rail, as (rail, kind of instrument), in the payer's
+        order.
+        """
+        return [
+            (plan.name, kind)
+            for kind in self.methods(payment)
+            for plan in self.scenario.rails
+            if kind in plan.methods
+        ]
 
     def fate(self, rail: str, op: Op, payment: int, kind: str, now_s: float) -> Fate:
-        """Return what becomes of a request sent at `now_s` with that instrument, on a rail with nothing else to do."""
+        """Return what becomes of a request sent at `now_s` with that instrument, on a rail with nothing
+        else to do.
+        """
         return self._rails[rail].fate(_OPS[op], payment, kind, now_s, self)
 
     def chance(self, rail: str, payment: int, second: int) -> float:
@@ -219,7 +234,9 @@ class _RailDraw:
             fate = _strike(struck, bits, latency, now_s, first=op == 1)
             if fate is not None:
                 return self._judge(fate, op, payment, kind, draw)
-        return self._judge(Fate(True, latency * _DONE_SHARE, latency, Verdict.GOOD, None), op, payment, kind, draw)
+        return self._judge(
+            Fate(True, latency * _DONE_SHARE, latency, Verdict.GOOD, None), op, payment, kind, draw
+        )
 
     def _judge(self, fate: Fate, op: int, payment: int, kind: str, draw: Draw) -> Fate:
         """What lasts: no funds, a rail that will not have this payment; and rails that confirm later."""
@@ -263,7 +280,9 @@ def _strike(fault: Fault, bits: int, latency: float, now_s: float, *, first: boo
             return Fate(True, done, NEVER, Verdict.GOOD, fault)
         case FaultKind.HANG:
             held = fault.hold_s
-            return Fate(True, held if carried else NEVER, held + latency if carried else NEVER, Verdict.GOOD, fault)
+            return Fate(
+                True, held if carried else NEVER, held + latency if carried else NEVER, Verdict.GOOD, fault
+            )
         case FaultKind.BROWNOUT:
             return Fate(True, done, latency, Verdict.ERROR, fault)
         case FaultKind.DECLINE_SPIKE:

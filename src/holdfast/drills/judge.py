@@ -1,4 +1,5 @@
-"""Judges a drill: what was completed against what was possible, what it cost, and how fast the trouble was seen.
+"""Judges a drill: what was completed against what was possible, what it cost, and how fast the trouble was
+seen.
 
 Every figure is defined here, and told in `docs/reference/drills.md`. Seconds are simulated seconds.
 """
@@ -38,7 +39,9 @@ class FirstTry:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What routing believed of a rail at a moment: its success rate, how sure it is, whether the breaker let calls through."""
+    """What routing believed of a rail at a moment: its success rate, how sure it is, whether the breaker
+    let calls through.
+    """
 
     at_s: float
     success_rate: float
@@ -76,7 +79,8 @@ def detected_s(draw: Draw, seen: Mapping[str, Sequence[Seen]]) -> float | None:
     """Return the seconds from the start of the first fault until routing believed that something is wrong.
 
     That is: the breaker of a failing rail is not closed, or its believed success rate lies more than three
-    standard deviations (as it was then) under what was believed just before the fault. None: never believed, or the rail was not in use.
+    standard deviations (as it was then) under what was believed just before the fault. None: never believed,
+    or the rail was not in use.
     """
     start = first_fault(draw)
     if start is None:
@@ -100,8 +104,9 @@ def detected_s(draw: Draw, seen: Mapping[str, Sequence[Seen]]) -> float | None:
 def moved_s(draw: Draw, tries: Sequence[FirstTry]) -> float | None:
     """Return the seconds from the start of the first fault until new payments went elsewhere.
 
-    Of the payments that have another rail to go to: the first whole second at which the failing rails' share of the first
-    tries of the last 5 s is at most half of their share in the 30 s before the fault. None: it never was, or they had no share.
+    Of the payments that have another rail to go to: the first whole second at which the failing rails' share
+    of the first tries of the last 5 s is at most half of their share in the 30 s before the fault. None: it
+    never was, or they had no share.
     """
     start = first_fault(draw)
     if start is None:
@@ -130,8 +135,8 @@ def moved_s(draw: Draw, tries: Sequence[FirstTry]) -> float | None:
 def recovered_s(draw: Draw, done: Sequence[float], possible: Sequence[bool]) -> float | None:
     """Return the seconds from the start of the first fault until payments completed as usual again.
 
-    That is: the first whole second from which the payments arriving in the next 30 s reach a continuity of 0.99; 0 when those
-    that arrive with the fault already do. None: never.
+    That is: the first whole second from which the payments arriving in the next 30 s reach a continuity of
+    0.99; 0 when those that arrive with the fault already do. None: never.
     """
     start = first_fault(draw)
     if start is None:

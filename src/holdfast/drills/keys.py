@@ -1,7 +1,10 @@
 """The keys of a scenario file, as one table: what may stand where, with bounds, default and meaning.
 
-`reading.py` reads by this table, refuses what is not in it, and a test holds `docs/reference/drills.md` to it.
+`reading.py` reads by this table, refuses what is not in it, and a test holds `docs/reference/drills.md` to
+it.
 """
+
+# ruff: noqa: E501 - one key, one line
 
 from __future__ import annotations
 
@@ -40,6 +43,7 @@ DRILL: Final = (
     Key("seed", "whole", "every draw follows from it; `--seed` replaces it", high=2**53),
     Key("duration_s", "whole", "for how long payments arrive, simulated seconds", low=10, high=86_400),
     Key("deadline_s", "whole", "how long a payer waits; later is too late", low=1, high=600),
+    Key("funding", "text", "how Holdfast is set: `direct` (a rail's charge pays the merchant) or `absorb` (rails fund the payer's balance, which pays the merchant, so that late money can be given back)", "absorb", choices=("direct", "absorb")),
     Key("drain_s", "whole", "how long the drill goes on after the last arrival, at most, for what is in doubt to end", 14_400, high=604_800),
 )  # fmt: skip
 
@@ -47,7 +51,14 @@ TRAFFIC: Final = (
     Key("per_second", "number", "payments a second, before surges", low=0.01, high=100_000),
     Key("asset", "text", "what is paid in", "EUR", choices=tuple(ASSETS)),
     Key("amount_min_minor", "whole", "smallest amount, minor units", 100, low=1, high=2**40),
-    Key("amount_max_minor", "whole", "largest amount, minor units; amounts are spread evenly between", 20_000, low=1, high=2**40),
+    Key(
+        "amount_max_minor",
+        "whole",
+        "largest amount, minor units; amounts are spread evenly between",
+        20_000,
+        low=1,
+        high=2**40,
+    ),
 )
 
 SURGE: Final = (
@@ -59,7 +70,12 @@ SURGE: Final = (
 PAYERS: Final = (
     Key("share", "share", "share of the payers; the shares are brought to a sum of 1"),
     Key("methods", "texts", "what they carry, in their own order; `balance` is the wallet's own"),
-    Key("no_funds", "share", "how often an instrument has no funds: the payer's own refusal, held against no rail", 0.0),
+    Key(
+        "no_funds",
+        "share",
+        "how often an instrument has no funds: the payer's own refusal, held against no rail",
+        0.0,
+    ),
 )
 
 RAILS: Final = (

@@ -1,14 +1,14 @@
 """What an all-knowing payer could have had: the measure that continuity is taken against.
 
-A payment is completable if some permitted instrument, started on some rail at some moment within the deadline, would
-have ended captured at the provider by the deadline. The oracle knows every fate, and nothing of any policy: it adds no
-load of its own, queues nowhere, and sends no status queries. On a rail that holds first it captures as soon as the money
-is held, also when the answer to the hold was lost, and again in every later second if need be. So no policy that uses the
-rails as they are can complete a payment that the oracle gives up. What it cannot do is turn a payer's own refusal into
-money, or a rail's refusal into a sale.
+A payment is completable if some permitted instrument, started on some rail at some moment within the
+deadline, would have ended captured at the provider by the deadline. The oracle knows every fate, and nothing
+of any policy: it adds no load of its own, queues nowhere, and sends no status queries. On a rail that holds
+first it captures as soon as the money is held, also when the answer to the hold was lost, and again in every
+later second if need be. So no policy that uses the rails as they are can complete a payment that the oracle
+gives up. What it cannot do is turn a payer's own refusal into money, or a rail's refusal into a sale.
 
-Moments: a request meets one fate per second and rail, so the arrival and the start of each later second are all the
-moments that differ.
+Moments: a request meets one fate per second and rail, so the arrival and the start of each later second are
+all the moments that differ.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def could_complete(draw: Draw, payment: int) -> bool:
 
 
 def moments(from_s: float, until_s: float) -> Iterator[float]:
-    """Yield `from_s` and the start of each later second before `until_s`: the moments at which fates differ."""
+    """Yield `from_s` and the start of each later second before `until_s`: the moments at which fates
+    differ.
+    """
     at = from_s
     while at < until_s:
         yield at
@@ -52,7 +54,9 @@ def moments(from_s: float, until_s: float) -> Iterator[float]:
 
 
 def captured_at(draw: Draw, payment: int, rail: str, kind: str, start_s: float, until_s: float) -> float:
-    """Return when the provider would have captured by `until_s`, asked first at `start_s`; `NEVER` if not by then."""
+    """Return when the provider would have captured by `until_s`, asked first at `start_s`; `NEVER` if not
+    by then.
+    """
     first = draw.fate(rail, Op.AUTHORIZE, payment, kind, start_s)
     held_s = start_s + first.done_s
     if draw.plan(rail).one_step or held_s == NEVER:

@@ -1,11 +1,13 @@
 """Simulated rails on virtual time: the `Rail` port in front of a provider that keeps its own book.
 
-What becomes of a request follows from the draw (`draw.py`); the provider then acts on its book as its fence class says.
-The book is written ahead: a charge that a hanging request will make in 20 s is entered with that moment, and whoever looks
-earlier does not see it. So a late charge needs no timer, and a cancel that comes before it can still undo it.
+What becomes of a request follows from the draw (`draw.py`); the provider then acts on its book as its fence
+class says. The book is written ahead: a charge that a hanging request will make in 20 s is entered with that
+moment, and whoever looks earlier does not see it. So a late charge needs no timer, and a cancel that comes
+before it can still undo it.
 
-Two things depend on what a policy does and are therefore not drawn: the queue of a rail with bounded capacity, and the harm
-done by too many status queries. Both come on top of what was drawn, never instead of it.
+Two things depend on what a policy does and are therefore not drawn: the queue of a rail with bounded
+capacity, and the harm done by too many status queries. Both come on top of what was drawn, never instead of
+it.
 """
 
 from __future__ import annotations
@@ -23,6 +25,9 @@ from holdfast.drills.scenario import Fault, FaultKind, RailPlan
 from holdfast.drills.virtual_time import EPOCH
 
 Listener = Callable[[str, RailEvent], Awaitable[None]]
+"""Gets what a rail reports by itself."""
+Watcher = Callable[[str, int, float], None]
+"""Told of each try: the rail, the payment, and when."""
 _TURNED_AWAY_S = 0.02
 _STORM_WINDOW_S = 1
 
@@ -36,7 +41,8 @@ def token(payment: int, kind: str) -> str:
 class Entry:
     """What a provider knows of one reference. Moments are virtual seconds; `NEVER`: not, and not going to.
 
-    `known_s`: when it has the request. `done_s`: when it holds (or, in one step, charges). `captured_s`, `fenced_s`.
+    `known_s`: when it has the request. `done_s`: when it holds (or, in one step, charges). `captured_s`,
+    `fenced_s`.
     """
 
     payment: int
@@ -60,7 +66,9 @@ class Entry:
 
 
 class SimulatedRail:
-    """A provider behind the `Rail` port. `at_once`: it charges in one step whatever it could do (the baselines' way)."""
+    """A provider behind the `Rail` port. `at_once`: it charges in one step whatever it could do (the
+    baselines' way).
+    """
 
     def __init__(
         self, draw: Draw, plan: RailPlan, loop: asyncio.AbstractEventLoop, *, at_once: bool = False
@@ -69,6 +77,7 @@ class SimulatedRail:
         self.book: dict[str, Entry] = {}
         self.sends_by_second: dict[int, int] = {}
         self.listener: Listener | None = None
+        self.watcher: Watcher | None = None
         self._draw = draw
         self._loop = loop
         self._one_step = plan.one_step or at_once
@@ -97,12 +106,16 @@ class SimulatedRail:
         if order.op is Op.AUTHORIZE:
             second = int(now)
             self.sends_by_second[second] = self.sends_by_second.get(second, 0) + 1
+            if self.watcher is not None:
+                self.watcher(self.plan.name, payment, now)
         fate = self._draw.fate(self.plan.name, order.op, payment, kind, now)
         if not fate.sent:
             return await self._answer(Answer(Said.NOT_SENT, code="not_sent"), min(fate.answer_s, wait_s))
         queued = self._queue(now)
         if queued is None:
-            return await self._answer(Answer(Said.NOT_DONE, code="busy", message="Turned away."), _TURNED_AWAY_S)
+            return await self._answer(
+                Answer(Said.NOT_DONE, code="busy", message="Turned away."), _TURNED_AWAY_S
+            )
         done_s, answer_s = now + queued + fate.done_s, queued + fate.answer_s
         if self._storms and self._killed(order.op, payment, now):
             done_s, answer_s = NEVER, NEVER
@@ -124,7 +137,9 @@ class SimulatedRail:
         return answer
 
     def _queue(self, now: float) -> float | None:
-        """Return how long the request queues, seconds; None when the queue is too long and it is turned away."""
+        """Return how long the request queues, seconds; None when the queue is too long and it is turned
+        away.
+        """
         if self.plan.capacity_per_s is None:
             return 0.0
         waits = max(0.0, self._free_s - now)
@@ -152,7 +167,9 @@ class SimulatedRail:
     def _act(
         self, order: Order, payment: int, known_s: float, done_s: float, verdict: Verdict, fault: Fault | None
     ) -> Entry | None:
-        """Enter into the book what the request does, at the moment when it does it; None where nothing is known of it."""
+        """Enter into the book what the request does, at the moment when it does it; None where nothing is
+        known of it.
+        """
         entry = self.book.get(order.reference)
         if order.op is Op.AUTHORIZE:
             return self._authorize(order, entry, payment, known_s, done_s, verdict, fault)
@@ -197,7 +214,9 @@ class SimulatedRail:
             entry.refusal = Answer(
                 Said.DECLINED,
                 code="no_funds" if verdict is Verdict.NO_FUNDS else "declined",
-                message="The account has no funds." if verdict is Verdict.NO_FUNDS else "The provider declined.",
+                message="The account has no funds."
+                if verdict is Verdict.NO_FUNDS
+                else "The provider declined.",
                 payer_fault=verdict is Verdict.NO_FUNDS,
             )
             return entry
@@ -205,7 +224,10 @@ class SimulatedRail:
         if order.expires_at is not None:
             lapses = min(lapses, (order.expires_at - EPOCH).total_seconds())
         if done_s > lapses:
-            entry.known_s, entry.refusal = known_s, Answer(Said.DECLINED, code="expired", message="It expired unpaid.")
+            entry.known_s, entry.refusal = (
+                known_s,
+                Answer(Said.DECLINED, code="expired", message="It expired unpaid."),
+            )
             return entry
         entry.done_s = done_s
         if self._one_step:
@@ -213,7 +235,9 @@ class SimulatedRail:
         return entry
 
     def _overtake(self, entry: Entry, done_s: float) -> None:
-        """A repetition gets through before the hanging first request: it is carried out, and the first meets its key."""
+        """A repetition gets through before the hanging first request: it is carried out, and the first
+        meets its key.
+        """
         entry.known_s = entry.done_s = done_s
         if self._one_step:
             entry.captured_s = done_s
@@ -265,7 +289,9 @@ class SimulatedRail:
     # ---- what it reports by itself ----
 
     def _report_later(self, order: Order, entry: Entry | None, fault: Fault | None) -> None:
-        """Send the outcome by webhook once it is there, as often as the fault has it, in no particular order."""
+        """Send the outcome by webhook once it is there, as often as the fault has it, in no particular
+        order.
+        """
         if self.listener is None or self.plan.webhook_in is None or entry is None:
             return
         if order.op is Op.CAPTURE:
@@ -278,7 +304,11 @@ class SimulatedRail:
             return
         copies = 1
         if fault is not None:
-            due = max(due, float(fault.to_s)) if fault.kind in (FaultKind.DARK, FaultKind.ACK_THEN_SILENT) else due
+            due = (
+                max(due, float(fault.to_s))
+                if fault.kind in (FaultKind.DARK, FaultKind.ACK_THEN_SILENT)
+                else due
+            )
             copies = fault.copies
         for copy in range(copies):
             at = due + self._draw.webhook_s(self.plan.name, entry.payment, copy)

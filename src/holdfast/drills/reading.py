@@ -1,7 +1,7 @@
 """Reads a scenario from TOML, and refuses what it does not know, with the line and what to write instead.
 
-`tomllib` keeps no positions, so a refused key is looked up again in the text: tables are found by their headers,
-counted as they come, and keys by their name within their table.
+`tomllib` keeps no positions, so a refused key is looked up again in the text: tables are found by their
+headers, counted as they come, and keys by their name within their table.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ def load(name_or_file: str) -> Scenario:
 
 
 def read(text: str, file: str = "scenario.toml") -> Scenario:
-    """Return the scenario that `text` says. Raises: `ScenarioInvalid`, with `file`, the line and the remedy."""
+    """Return the scenario that `text` says. Raises: `ScenarioInvalid`, with `file`, the line and the
+    remedy.
+    """
     try:
         said = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -85,10 +87,19 @@ class _Reading:
             asset=traffic["asset"],
             amount_min_minor=traffic["amount_min_minor"],
             amount_max_minor=traffic["amount_max_minor"],
-            surges=tuple(Surge(**row) for row in self._rows(("traffic", "surges"), traffic_said.get("surges", []), SURGE)),
-            payers=tuple(PayerGroup(**row) for row in self._rows(("payers",), self._said.get("payers", []), PAYERS)),
-            rails=tuple(self._rail(row) for row in self._rows(("rails",), self._said.get("rails", []), RAILS)),
-            faults=tuple(self._fault(row) for row in self._rows(("faults",), self._said.get("faults", []), FAULTS)),
+            surges=tuple(
+                Surge(**row)
+                for row in self._rows(("traffic", "surges"), traffic_said.get("surges", []), SURGE)
+            ),
+            payers=tuple(
+                PayerGroup(**row) for row in self._rows(("payers",), self._said.get("payers", []), PAYERS)
+            ),
+            rails=tuple(
+                self._rail(row) for row in self._rows(("rails",), self._said.get("rails", []), RAILS)
+            ),
+            faults=tuple(
+                self._fault(row) for row in self._rows(("faults",), self._said.get("faults", []), FAULTS)
+            ),
         )
         self._check(result)
         return result
@@ -115,16 +126,24 @@ class _Reading:
         for at, group in enumerate(scenario.payers):
             for kind in group.methods:
                 if kind not in taken:
-                    self._refuse(("payers", at, "methods"), f"no rail takes {kind!r}; the rails take {', '.join(sorted(taken))}")
+                    self._refuse(
+                        ("payers", at, "methods"),
+                        f"no rail takes {kind!r}; the rails take {', '.join(sorted(taken))}",
+                    )
         for at, fault in enumerate(scenario.faults):
             if fault.target not in names:
-                self._refuse(("faults", at, "target"), f"there is no rail {fault.target!r}; there are {', '.join(names)}")
+                self._refuse(
+                    ("faults", at, "target"),
+                    f"there is no rail {fault.target!r}; there are {', '.join(names)}",
+                )
         for section, spans in (("faults", scenario.faults), ("traffic.surges", scenario.surges)):
             for at, span in enumerate(cast("Sequence[Fault | Surge]", spans)):
                 if span.from_s >= span.to_s:
                     self._refuse((*section.split("."), at, "to_s"), "it must be later than from_s")
         if scenario.per_second * scenario.duration_s > DRAWS_MAX:
-            self._refuse(("traffic", "per_second"), f"that is over {DRAWS_MAX} payments; lower it, or duration_s")
+            self._refuse(
+                ("traffic", "per_second"), f"that is over {DRAWS_MAX} payments; lower it, or duration_s"
+            )
 
     def _rows(self, place: Place, said: object, keys: Sequence[Key]) -> list[dict[str, Any]]:
         name = ".".join(map(str, place))
@@ -141,7 +160,9 @@ class _Reading:
         for name in said:
             if name not in known and name not in also:
                 near = difflib.get_close_matches(name, [*known, *also], n=1)
-                hint = f"did you mean {near[0]}?" if near else f"here there may be {', '.join([*known, *also])}"
+                hint = (
+                    f"did you mean {near[0]}?" if near else f"here there may be {', '.join([*known, *also])}"
+                )
                 self._refuse((*place, name), f"there is no such key; {hint}")
         return {key.name: self._value((*place, key.name), said.get(key.name, REQUIRED), key) for key in keys}
 
@@ -154,11 +175,15 @@ class _Reading:
 
     def _text(self, place: Place, said: object, key: Key) -> str:
         if not isinstance(said, str) or len(said) > TEXT_CHARS_MAX:
-            self._refuse(place, f'{said!r} is not a text of up to {TEXT_CHARS_MAX} characters; put it in "quotes"')
+            self._refuse(
+                place, f'{said!r} is not a text of up to {TEXT_CHARS_MAX} characters; put it in "quotes"'
+            )
         if key.choices and said not in key.choices:
             near = difflib.get_close_matches(said, key.choices, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
-            self._refuse(place, f"{said!r} is none of the choices; {hint}Choose one of {', '.join(key.choices)}")
+            self._refuse(
+                place, f"{said!r} is none of the choices; {hint}Choose one of {', '.join(key.choices)}"
+            )
         return said.strip()
 
     def _number(self, place: Place, said: object, key: Key) -> float:
@@ -201,7 +226,9 @@ class _Reading:
     def _refuse(self, place: Place, why: str) -> NoReturn:
         line = find_line(self._lines, place)
         name = ".".join(str(part) for part in place if isinstance(part, str))
-        raise ScenarioInvalid(f"{self._file}:{line}: {name + ': ' if name else ''}{why}.", line=line, key=name)
+        raise ScenarioInvalid(
+            f"{self._file}:{line}: {name + ': ' if name else ''}{why}.", line=line, key=name
+        )
 
 
 _HEADER = re.compile(r"^\s*(\[\[?)\s*([A-Za-z0-9_.\-\s]+?)\s*\]\]?\s*(#.*)?$")

@@ -1,7 +1,7 @@
 """What a drill is made of: traffic, payers, rails and faults, as a scenario file says them.
 
-The values here are checked; `reading.py` makes them from TOML. Every time is in whole simulated seconds from the
-start of the drill, because the draw (`draw.py`) decides once a second what happens to a request.
+The values here are checked; `reading.py` makes them from TOML. Every time is in whole simulated seconds from
+the start of the drill, because the draw (`draw.py`) decides once a second what happens to a request.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from typing import Literal
 from holdfast.domains.payments.ports import FenceClass
 
 SCALED_CONCURRENCY_MIN = 32
-"""A scaled-down drill still lets this many requests be under way on a rail: a handful would measure chance."""
+"""A scaled-down drill still lets this many requests be under way on a rail: a handful would measure
+chance.
+"""
 
 
 class FaultKind(StrEnum):
@@ -51,7 +53,9 @@ class Surge:
 
 @dataclass(frozen=True, slots=True)
 class PayerGroup:
-    """A share of the payers, what they carry (in their own order), and how often an instrument has no funds."""
+    """A share of the payers, what they carry (in their own order), and how often an instrument has no
+    funds.
+    """
 
     share: float
     methods: tuple[str, ...]
@@ -62,10 +66,11 @@ class PayerGroup:
 class RailPlan:
     """One simulated rail; the names are those of `RailTraits`, which the flows see.
 
-    `success_rate`: share of payments that the rail's side accepts when nothing is wrong; the same payment is refused
-    again whenever it is tried. `capacity_per_s` (None: no bound): requests served in a second, the rest queue for up
-    to `queue_s` and are then turned away. `confirms_in`: how long the rail takes to confirm what it accepted.
-    `webhook_in`: how long after the fact it reports an outcome that no answer has told (None: never).
+    `success_rate`: share of payments that the rail's side accepts when nothing is wrong; the same payment is
+    refused again whenever it is tried. `capacity_per_s` (None: no bound): requests served in a second, the
+    rest queue for up to `queue_s` and are then turned away. `confirms_in`: how long the rail takes to confirm
+    what it accepted. `webhook_in`: how long after the fact it reports an outcome that no answer has told
+    (None: never).
     """
 
     name: str
@@ -91,10 +96,11 @@ class Fault:
     """What is wrong with `target` from `from_s` until `to_s`, for `share` of the requests.
 
     `carried_out`: share of the requests hit that the provider carries out although the caller is not told.
-    `late_share` and `late_s`: share of gray answers that are late instead of lost, and by how much. `hold_s`: how long
-    a hanging request is held. `times`: how much slower. `backlog_s`: how long the provider takes, once it is back, to
-    work off what it had acknowledged. `copies`: how often it then reports each. `queries_per_s`: status queries that
-    it can bear. `refused`: share of the requests hit that are not even accepted (nothing was sent).
+    `late_share` and `late_s`: share of gray answers that are late instead of lost, and by how much. `hold_s`:
+    how long a hanging request is held. `times`: how much slower. `backlog_s`: how long the provider takes,
+    once it is back, to work off what it had acknowledged. `copies`: how often it then reports each.
+    `queries_per_s`: status queries that it can bear. `refused`: share of the requests hit that are not even
+    accepted (nothing was sent).
     """
 
     target: str
@@ -128,6 +134,7 @@ class Scenario:
     duration_s: int
     drain_s: int
     deadline_s: int
+    funding: Literal["direct", "absorb"]
     asset: str
     amount_min_minor: int
     amount_max_minor: int

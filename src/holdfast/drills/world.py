@@ -1,25 +1,27 @@
-"""Holdfast itself under a drill: the real flows, ledger rules, book and router, on virtual time before simulated rails.
+"""Holdfast itself under a drill: the real flows, ledger rules, book and router, on virtual time before
+simulated rails.
 
-Nothing is replaced but what lies outside (providers, clock, disk): `flows.pay` opens and carries out every payment,
-`flows.reconcile` resolves what is in doubt, `Router` decides from evidence. One process serves all payers; workers beside it do
-what the deployed worker does.
+Nothing is replaced but what lies outside (providers, clock, disk): `flows.pay` opens and carries out every
+payment, `flows.reconcile` resolves what is in doubt, `Router` decides from evidence. One process serves all
+payers; workers beside it do what the deployed worker does.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final, cast
-from uuid import UUID
 
+from holdfast.base.errors import HoldfastError
 from holdfast.base.ids import IdSource, InstrumentId, MerchantId, PayerId, TransferId
 from holdfast.base.money import Money, asset
 from holdfast.domains.ledger.memory import MemoryLane, MemoryLedger
-from holdfast.domains.ledger.model import NewAccount, NewTransfer
+from holdfast.domains.ledger.model import NewTransfer
 from holdfast.domains.payments.memory import MemoryBook
-from holdfast.domains.payments.model import Case, Method, NewPayment, PaymentState
+from holdfast.domains.payments.model import Case, Method, NewPayment
 from holdfast.domains.payments.ports import RailEvent
 from holdfast.domains.payments.rules.routing import Router, RoutingSettings
 from holdfast.domains.payments.rules.settings import PaySettings
@@ -27,7 +29,7 @@ from holdfast.drills.draw import NEVER, Draw
 from holdfast.drills.judge import FirstTry, Seen
 from holdfast.drills.rails import SimulatedRail, moment, token
 from holdfast.drills.reading import BALANCE
-from holdfast.drills.virtual_time import VirtualClock, VirtualLoop, run
+from holdfast.drills.virtual_time import EPOCH, VirtualClock, VirtualLoop, run
 from holdfast.flows import chart
 from holdfast.flows.desk import Desk
 from holdfast.flows.pay import create
@@ -39,6 +41,7 @@ RESOLVE_LIMIT: Final = 100
 RESOLVE_EVERY_S: Final = 0.25
 DRAIN_EVERY_S: Final = 1.0
 OPEN_BATCH: Final = 4096
+EPOCH_MS: Final = int(EPOCH.timestamp() * 1000)
 
 Progress = Callable[[float], None]
 """Told the share of the drill that is over, 0 to 1."""
@@ -48,83 +51,209 @@ Progress = Callable[[float], None]
 class HoldfastRun:
     """What Holdfast made of the traffic, with everything that an auditor needs.
 
-    `done_s`: when each payment was announced as succeeded, `NEVER` if it was not. `ended_s`: when the last payment in
-    doubt, or the last charge to be given back, was settled; `NEVER` if something still was open when the drill ended.
+    `done_s`: when each payment was announced as succeeded, `NEVER` if it was not. `announced`: how often each
+    was. `in_doubt`: how many payments were waiting for their end, by second. `ended_s`: when the last payment
+    in doubt, or the last charge to be given back, was settled; `NEVER` if something was still open when the
+    drill ended.
     """
 
-    done_s: list[float]
-    cases: list[Case]
     rails: dict[str, SimulatedRail]
     ledger: MemoryLedger
-    payers: list[PayerId]
     merchant: MerchantId
-    opened_minor: dict[int, int]
-    announced: dict[str, int]
-    tries: list[FirstTry]
-    seen: dict[str, list[Seen]]
-    in_doubt: list[int]
-    failed_tasks: list[str]
+    payers: list[PayerId]
+    opened_minor: list[int]
+    done_s: list[float]
+    announced: list[int]
+    tries: list[FirstTry] = field(default_factory=list)
+    seen: dict[str, list[Seen]] = field(default_factory=dict)
+    in_doubt: list[int] = field(default_factory=list)
+    crashes: list[str] = field(default_factory=list)
+    cases: dict[int, Case] = field(default_factory=dict)
     ended_s: float = NEVER
 
 
-@dataclass(slots=True)
-class _World:
-    """The wiring of one run."""
+class World:
+    """The wiring of one run, and the people in it: payers, workers, an observer."""
 
-    draw: Draw
-    loop: VirtualLoop
-    desk: Desk
-    book: MemoryBook
-    rails: dict[str, SimulatedRail]
-    result: HoldfastRun
-    ids: IdSource
-    progress: Progress
-    by_subject: dict[str, int] = field(default_factory=dict)
-    over: bool = False
+    def __init__(self, draw: Draw, loop: VirtualLoop, progress: Progress) -> None:
+        scenario = draw.scenario
+        self.draw = draw
+        self.loop = loop
+        self.progress = progress
+        self.clock = VirtualClock(loop)
+        self.ids = IdSource(lambda: EPOCH_MS + int(loop.time() * 1000), Random(draw.seed).randbytes)
+        ledger = MemoryLedger(self.clock)
+        lane = MemoryLane(ledger, self.clock)
+        self.book = MemoryBook(lane)
+        rails = {plan.name: SimulatedRail(draw, plan, loop) for plan in scenario.rails}
+        self.router = Router(
+            RoutingSettings(), Random(draw.seed + 1), [rail.traits for rail in rails.values()]
+        )
+        settings = PaySettings(answer_within_s=scenario.deadline_s, deadline_s=scenario.deadline_s)
+        self.desk = Desk(self.clock, self.ids, lane, ledger, self.book, dict(rails), self.router, settings)
+        count = len(draw.arrive_s)
+        self.asset = asset(scenario.asset)
+        self.result = HoldfastRun(
+            rails, ledger, MerchantId(self.ids.new()), [PayerId(self.ids.new()) for _ in range(count)],
+            [0] * count, [NEVER] * count, [0] * count, seen={name: [] for name in rails},
+        )  # fmt: skip
+        self._tried = bytearray(count)
+        self._serving = 0
+        self._over = False
+        lane.register(ADD.name, self._announced)
+        for rail in rails.values():
+            rail.listener = self._heard
+            rail.watcher = self._sent
+
+    async def main(self) -> None:
+        """Open the accounts, serve every payer, and go on until nothing is open or the time to drain is
+        over.
+        """
+        await self._open_accounts()
+        helpers = [self.loop.create_task(self._work()) for _ in range(WORKERS)]
+        helpers.append(self.loop.create_task(self._observe()))
+        serving: set[asyncio.Task[None]] = set()
+        for payment, at in enumerate(self.draw.arrive_s):
+            wait_s = at - self.loop.time()
+            if wait_s > 0:
+                await asyncio.sleep(wait_s)
+            task = self.loop.create_task(self._serve(payment))
+            serving.add(task)
+            task.add_done_callback(serving.discard)
+        while serving:
+            await asyncio.wait(serving)
+        await self._drain()
+        self._over = True
+        for helper in helpers:
+            helper.cancel()
+
+    async def _open_accounts(self) -> None:
+        """Open the shop's and the rails' accounts, and every payer's, with money where the draw gives
+        them some.
+        """
+        code = self.asset.code
+        common = [
+            chart.merchant(self.result.merchant, code),
+            chart.world(code),
+            chart.in_doubt(code),
+            chart.fees(code),
+        ]
+        ledger = self.result.ledger
+        await ledger.open_accounts([*common, *(chart.rail(name, code) for name in self.result.rails)])
+        world = chart.world(code).number
+        for start in range(0, len(self.result.payers), OPEN_BATCH):
+            span = range(start, min(start + OPEN_BATCH, len(self.result.payers)))
+            await ledger.open_accounts([chart.payer(self.result.payers[i], code) for i in span])
+            gifts = [i for i in span if BALANCE in self.draw.methods(i) and self.draw.funds(i, BALANCE)]
+            for i in gifts:
+                self.result.opened_minor[i] = self.draw.amount_minor[i]
+            await ledger.post(
+                [
+                    NewTransfer(
+                        TransferId(self.ids.new()), world, chart.payer(self.result.payers[i], code).number, code,
+                        self.draw.amount_minor[i],
+                    )
+                    for i in gifts
+                ]
+            )  # fmt: skip
+
+    def _asked(self, payment: int) -> NewPayment:
+        methods = tuple(
+            Method(InstrumentId(self.ids.new()), kind, kind, token(payment, kind))
+            for kind in self.draw.methods(payment)
+        )
+        scenario = self.draw.scenario
+        return NewPayment(
+            self.result.merchant, self.result.payers[payment], Money(self.asset, self.draw.amount_minor[payment]), methods,
+            funding=scenario.funding, deadline_at=moment(self.draw.arrive_s[payment] + scenario.deadline_s),
+            reference=str(payment),
+        )  # fmt: skip
+
+    async def _serve(self, payment: int) -> None:
+        """One payer at one till. What our own code cannot do is a finding of the drill, and is told by
+        the report.
+        """
+        self._serving += 1
+        try:
+            await create(self.desk, self._asked(payment))
+        except HoldfastError as error:
+            self.result.crashes.append(f"payment {payment}: {type(error).__name__}: {error.message}")
+        finally:
+            self._serving -= 1
+
+    async def _work(self) -> None:
+        """What the deployed worker does: resolve what is due, for ever."""
+        while True:
+            try:
+                done = await resolve_due(self.desk, limit=RESOLVE_LIMIT)
+            except HoldfastError as error:
+                self.result.crashes.append(f"worker: {type(error).__name__}: {error.message}")
+                done = 0
+            if not done:
+                busy = self.loop.time() < self.draw.scenario.duration_s
+                await asyncio.sleep(RESOLVE_EVERY_S if busy else DRAIN_EVERY_S)
+
+    async def _observe(self) -> None:
+        """Once a second, note what routing believes and how many payments wait; tell the progress."""
+        duration_s = self.draw.scenario.duration_s
+        while self.loop.time() <= duration_s + self.draw.scenario.deadline_s:
+            now = self.loop.time()
+            for health in self.router.health(now):
+                moments = self.result.seen.get(health.rail)
+                if moments is not None:
+                    closed = health.breaker == "closed"
+                    moments.append(Seen(now, health.success_rate, health.success_spread, closed))
+            self.result.in_doubt.append(self._serving)
+            self.progress(min(1.0, now / duration_s))
+            await asyncio.sleep(1.0)
+
+    async def _drain(self) -> None:
+        """Wait until nothing is open, at most `drain_s`; look at growing intervals, since a look reads
+        every payment.
+        """
+        until_s = self.draw.scenario.duration_s + self.draw.scenario.drain_s
+        pause_s = 5.0
+        while self.loop.time() < until_s:
+            if not any(is_open(case) for case in self.book.everything()):
+                self.result.ended_s = self._last_change_s()
+                return
+            await asyncio.sleep(pause_s)
+            pause_s *= 1.5
+
+    def _last_change_s(self) -> float:
+        changes = [case.payment.updated_at for case in self.book.everything()]
+        return (max(changes) - EPOCH).total_seconds() if changes else 0.0
+
+    async def _heard(self, rail: str, event: RailEvent) -> None:
+        try:
+            await on_rail_event(self.desk, rail, event)
+        except HoldfastError as error:
+            self.result.crashes.append(f"event of {rail}: {type(error).__name__}: {error.message}")
+
+    def _sent(self, rail: str, payment: int, at_s: float) -> None:
+        if not self._tried[payment]:
+            self._tried[payment] = 1
+            elsewhere = len({name for name, _ in self.draw.ways(payment)}) > 1
+            self.result.tries.append(FirstTry(at_s, rail, elsewhere))
+
+    def _announced(self, row: tuple[object, ...]) -> None:
+        if row[1] == "payment.succeeded":
+            payment = int(json.loads(cast("str", row[4]))["reference"])
+            self.result.announced[payment] += 1
+            self.result.done_s[payment] = min(self.result.done_s[payment], self.loop.time())
+
+
+def is_open(case: Case) -> bool:
+    """Return whether something about a payment is still to be done or to be learned."""
+    return not case.payment.final or case.payment.next_step_at is not None
 
 
 def run_holdfast(draw: Draw, progress: Progress = lambda _share: None) -> HoldfastRun:
-    """Send all the traffic through Holdfast and return what became of it, after everything late has arrived."""
+    """Send all the traffic through Holdfast and return what became of it, after everything late has
+    arrived.
+    """
     loop = VirtualLoop(shuffle=False)
-    world = _wire(draw, loop, progress)
-    run(_main(world), loop)
-    world.result.cases = world.book.everything()
+    world = World(draw, loop, progress)
+    run(world.main(), loop)
+    world.result.cases = {int(case.payment.asked.reference): case for case in world.book.everything()}
     return world.result
-
-
-def _wire(draw: Draw, loop: VirtualLoop, progress: Progress) -> _World:
-    scenario = draw.scenario
-    clock = VirtualClock(loop)
-    chances = Random(draw.seed)
-    ids = IdSource(lambda: int(clock.now().timestamp() * 1000), chances.randbytes)
-    ledger = MemoryLedger(clock)
-    lane = MemoryLane(ledger, clock)
-    book = MemoryBook(lane)
-    rails = {plan.name: SimulatedRail(draw, plan, loop) for plan in scenario.rails}
-    router = Router(RoutingSettings(), Random(draw.seed + 1), [rail.traits for rail in rails.values()])
-    settings = PaySettings(answer_within_s=scenario.deadline_s, deadline_s=scenario.deadline_s)
-    desk = Desk(clock, ids, lane, ledger, book, rails, router, settings)
-    result = HoldfastRun(
-        done_s=[NEVER] * len(draw.arrive_s), cases=[], rails=rails, ledger=ledger, payers=[],
-        merchant=MerchantId(ids.new()), opened_minor={}, announced={}, tries=[],
-        seen={name: [] for name in rails}, in_doubt=[], failed_tasks=[],
-    )  # fmt: skip
-    world = _World(draw, loop, desk, book, rails, result, ids, progress)
-    lane.register(ADD.name, lambda row: _announced(world, row))
-    for rail in rails.values():
-        rail.listener = lambda name, event: _heard(desk, name, event)
-        rail.first_try = lambda name, payment, at: _tried(world, name, payment, at)
-    return world
-
-
-async def _heard(desk: Desk, rail: str, event: RailEvent) -> None:
-    await on_rail_event(desk, rail, event)
-
-
-def _announced(world: _World, row: tuple[object, ...]) -> None:
-    """Note when a payment was announced as succeeded, and how often."""
-    kind, subject = cast("str", row[1]), cast("str", row[3])
-    if kind == "payment.succeeded":
-        world.result.announced[subject] = world.result.announced.get(subject, 0) + 1
-        world.by_subject.setdefault(subject, len(world.by_subject))
-        world.result.announced_at[subject] = world.loop.time()

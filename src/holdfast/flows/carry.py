@@ -7,103 +7,188 @@ between an answer and its commit loses only the answer, and the rail is asked ag
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from hashlib import blake2b
+from dataclasses import replace
+from datetime import datetime
 from typing import Final
 
-from holdfast.base.ids import AttemptId, RefundId, public
-from holdfast.base.limits import RAIL_CALL_TIMEOUT_S_MAX
-from holdfast.domains.payments.model import (
-    Attempt,
-    AttemptState,
-    Case,
-    Evidence,
-    Op,
-    PaymentState,
-    Refund,
-    SendRecord,
-    Step,
-)
-from holdfast.domains.payments.ports import Answer, Order, Said
-from holdfast.domains.payments.rules import cascade, refunds
-from holdfast.domains.payments.rules.cascade import BALANCE_RAIL
-from holdfast.domains.payments.rules.evidence import Heard, heard, learn
-from holdfast.domains.payments.rules.lifecycle import FINAL, GONE, attempt_after, payment_after
-from holdfast.domains.payments.rules.routing import RailOutcome, Ticket
-from holdfast.flows import book, chart
+from holdfast.base.errors import ensure
+from holdfast.domains.ledger.model import UnitOutcome
+from holdfast.domains.payments.errors import KeyClaimed
+from holdfast.domains.payments.model import Attempt, AttemptState, Case, Payment, Step
+from holdfast.domains.payments.rules.actions import Action, PayFromBalance, Send, StandIn, Wait
+from holdfast.domains.payments.rules.cascade import STAND_IN, decide
+from holdfast.domains.payments.rules.routing import RailOutcome
+from holdfast.flows import book
 from holdfast.flows.desk import Desk
-from holdfast.flows.draft import Draft
+from holdfast.flows.draft import Answer, Draft
+from holdfast.flows.news import News, learn_news, recover
+from holdfast.flows.request import Request, ask, prepare
+from holdfast.flows.settle import balance_attempt, settle
 
-_S: Final = AttemptState
-
-
-@dataclass(frozen=True, slots=True)
-class News:
-    """What came back and is not durable yet. `refund`: it speaks of that refund and not of the attempt."""
-
-    attempt: AttemptId
-    heard: Heard
-    refund: RefundId | None = None
+_OVERTAKEN_TRIES: Final = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A request whose record is in the draft."""
+def declined_for_funds(attempt: Attempt) -> Attempt:
+    """Return a payment from balance as one that the balance did not cover."""
+    return replace(
+        attempt,
+        state=AttemptState.DECLINED,
+        captured_minor=0,
+        payer_fault=True,
+        verified=False,
+        code="insufficient_funds",
+        message="The balance does not cover it.",
+    )
 
-    order: Order
-    attempt: AttemptId
-    repeat: bool
-    ticket: Ticket | None
-    refund: RefundId | None = None
+
+class _OvertakenError(Exception):
+    """Somebody else has taken the payment over."""
 
 
-async def carry(desk: Desk, draft: Draft, *, until: datetime | None, patience_s: float) -> Case:
-    """Carry the payment on until it is final, must wait longer than `patience_s`, or `until` has come.
+class Carrier:
+    """Carries one payment, for as long as it has the right to.
 
-    Whatever happens afterwards, the case as committed last is returned and a worker finds the rest by its next step. Raises:
-    `Unavailable` when nothing could be committed any more: a worker goes on once the lease has run out.
+    `until`: when the caller wants an answer, however it stands. `patience_s`: a longer pause is left to a worker. `answer`
+    builds the writes that keep the caller's answer; they go into the commit after which the carrier stops.
     """
-    driver = draft.case.payment.driver
-    news: News | None = None
-    while True:
-        draft.now = desk.clock.now()
-        if news is not None:
-            apply_news(desk, draft, news)
-        action = next_action(desk, draft)
-        request: Request | None = None
-        if isinstance(action, cascade.Send | refunds.SendRefund):
-            if until is not None and draft.now >= until:
-                action = cascade.Wait(draft.now, "the caller has waited long enough")
-            else:
-                request = prepare(desk, draft, action)
-                if request is None:
-                    continue
-        wait = action if isinstance(action, cascade.Wait) else None
-        stays = wait is not None and _stays(wait, draft.now, until, patience_s)
-        if wait is not None and stays and not draft.dirty:
-            await desk.clock.sleep((wait.until - draft.now).total_seconds())
-            draft.case.shut.clear()
-            continue
-        done = request is None and not stays and settle(desk, draft, action)
-        if not (request is not None and not desk.settings.rules.r1_journal_before_send):
-            outcome = await draft.commit()
-            if outcome.status != "committed":
-                draft, mine = await _again(desk, draft, driver, refused=outcome.status == "refused")
-                if request is not None and request.ticket is not None:
-                    desk.router.finished(request.ticket, RailOutcome.NOT_SENT, latency_s=0.0, now_s=desk.clock.monotonic_s())
-                if not mine:
-                    return await _leave(desk, draft, news)
-                continue
-        news = None
+
+    def __init__(
+        self,
+        desk: Desk,
+        draft: Draft,
+        *,
+        until: datetime | None = None,
+        patience_s: float = 1.0,
+        answer: Answer | None = None,
+    ) -> None:
+        self._desk = desk
+        self._draft = draft
+        self._until = until
+        self._patience_s = patience_s
+        self._answer = answer
+        self._driver = draft.case.payment.driver
+        self._news: News | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the payment is durable."""
+        return not self._draft.fresh
+
+    @property
+    def payment(self) -> Payment:
+        """The payment as committed last."""
+        return self._draft.case.payment
+
+    async def run(self) -> Case:
+        """Carry it on until it is final, or until it is to be left to a worker; return the case as committed last.
+
+        Raises: `Unavailable`, `OutcomeUnknown`: a worker goes on once the lease has run out.
+        """
+        desk = self._desk
+        try:
+            while True:
+                draft = self._draft
+                draft.now = desk.clock.now()
+                if self._news is not None:
+                    learn_news(desk, draft, self._news)
+                recover(desk, draft)
+                action = decide(draft.case, desk.traits, desk.settings, draft.now)
+                if isinstance(action, Send) and not self._out_of_time():
+                    await self._send(action)
+                elif isinstance(action, Wait) and self._worth_waiting(action):
+                    await self._wait(action)
+                elif await self._settle(action):
+                    return self._draft.case
+        except _OvertakenError:
+            return self._draft.case
+
+    def _out_of_time(self) -> bool:
+        return self._until is not None and self._draft.now >= self._until
+
+    def _worth_waiting(self, wait: Wait) -> bool:
+        if self._until is not None and wait.until >= self._until:
+            return False
+        return (wait.until - self._draft.now).total_seconds() <= self._patience_s
+
+    async def _send(self, action: Send) -> None:
+        draft, desk = self._draft, self._desk
+        request = prepare(desk, draft, action)
+        if request is None:
+            return
+        if desk.settings.rules.r1_journal_before_send:
+            book.balance_strays(draft)
+            if not await self._commit(request):
+                return
+        self._news = await ask(desk, request)
+
+    async def _wait(self, wait: Wait) -> None:
+        draft = self._draft
+        if draft.dirty:
+            book.balance_strays(draft)
+            if not await self._commit():
+                return
+        await self._desk.clock.sleep((wait.until - draft.now).total_seconds())
+        draft.case.shut.clear()
+
+    async def _settle(self, action: Action) -> bool:
+        """Write down where the payment stands; True when this carrier is done with it."""
+        draft = self._draft
+        if isinstance(action, Send):
+            action = Wait(draft.now, "the caller has waited long enough; a worker goes on")
+        done = settle(self._desk, draft, action)
         if done:
-            return draft.case
-        if request is not None:
-            news = await _ask(desk, request, draft.case)
+            draft.answer = self._answer
+        return await self._commit(action=action) and done
 
-
-def _stays(wait: cascade.Wait, now: datetime, until: datetime | None, patience_s: float) -> bool:
-    if until is not None and wait.until >= until:
+    async def _commit(self, request: Request | None = None, action: Action | None = None) -> bool:
+        """Commit the draft. False: it was not to be, and the case was read again (raises when it is not ours any more)."""
+        draft = self._draft
+        outcome = await draft.commit()
+        if outcome.status == "committed":
+            self._news = None
+            return True
+        if request is not None and request.ticket is not None:
+            now_s = self._desk.clock.monotonic_s()
+            self._desk.router.finished(request.ticket, RailOutcome.NOT_SENT, latency_s=0.0, now_s=now_s)
+        await self._read_again(outcome, action)
         return False
-    return (wait.until - now).total_seconds() <= patience_s
+
+    async def _read_again(self, outcome: UnitOutcome, action: Action | None) -> None:
+        desk, before = self._desk, self._draft
+        if before.fresh:
+            raise KeyClaimed
+        case = await desk.book.case(before.case.payment.id)
+        if case is None:
+            raise _OvertakenError
+        case.shut = before.case.shut
+        self._draft = Draft(desk, case)
+        if isinstance(action, PayFromBalance) and outcome.status == "refused":
+            self._not_enough(action.step)
+        elif isinstance(action, StandIn) and outcome.guard_failed:
+            case.shut.add(STAND_IN)
+        else:
+            ensure(outcome.status == "conflict", f"the ledger accepts what the payment's own rules ask: {outcome}")
+        if case.payment.driver != self._driver:
+            await self._leave()
+
+    def _not_enough(self, step: Step) -> None:
+        """The balance does not cover it: that way is closed, the next one is tried."""
+        draft = self._draft
+        attempt = balance_attempt(self._desk, draft, step)
+        draft.put(declined_for_funds(attempt))
+        draft.note("answer", "The balance does not cover it", attempt)
+
+    async def _leave(self) -> None:
+        """Tell whoever has it now what came back, and stop."""
+        for _ in range(_OVERTAKEN_TRIES if self._news is not None else 0):
+            draft = self._draft
+            if self._news is not None:
+                learn_news(self._desk, draft, self._news)
+            book.balance_strays(draft)
+            if not draft.dirty or (await draft.commit()).status == "committed":
+                break
+            case = await self._desk.book.case(draft.case.payment.id)
+            if case is None:
+                break
+            self._draft = Draft(self._desk, case)
+        raise _OvertakenError

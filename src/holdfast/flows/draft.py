@@ -82,9 +82,8 @@ class Draft:
         return bool(self._fresh or self._fields or self._attempts or self._lines or self.writes or self._refunds)
 
     def set(self, **fields: Any) -> None:  # noqa: ANN401 - the payment's own fields
-        """Change fields of the payment."""
+        """Change fields of the payment, with the commit."""
         self._fields.update(fields)
-        self.case.payment = replace(self.case.payment, **fields)
 
     def replan(self, payment: Payment) -> None:
         """Take the methods, plan and deadline of `payment`."""
@@ -139,6 +138,10 @@ class Draft:
         """Announce an event with the commit; its subject is the payment unless another is named."""
         self._events.append((type, subject or "", facts))
 
+    def get(self, name: str) -> Any:  # noqa: ANN401 - the payment's own field
+        """Return a field of the payment as the commit will leave it."""
+        return self._fields[name] if name in self._fields else getattr(self.case.payment, name)
+
     def move(
         self,
         id: TransferId,  # noqa: A002 - the field's own word
@@ -155,22 +158,36 @@ class Draft:
         )
         self.transfers.append(transfer)
 
-    async def commit(self) -> UnitOutcome:
+    @property
+    def fresh(self) -> bool:
+        """Whether the payment is not open yet: the commit opens it."""
+        return self._fresh
+
+    def restart(self, payment: Payment) -> None:
+        """Begin anew from `payment`, which was opened by a refused unit's own writes."""
+        self.case = Case(payment, [], CaptureToken())
+        self._fresh = False
+        self.answer = None
+        self.guards = []
+        self._start()
+
+    async def commit(self, *, if_refused: tuple[Write, ...] = ()) -> UnitOutcome:
         """Commit everything in one unit and begin anew. On `conflict` the draft is spent: read the case again.
+
+        `if_refused` is written instead when the ledger refuses a transfer.
 
         Raises: `Unavailable` (nothing has happened), `OutcomeUnknown`.
         """
         before = self.case.payment
-        payment = replace(
-            before,
-            version=before.version + (not self._fresh),
-            updated_at=self.now,
-            lines=before.lines + len(self._lines),
-        )
+        fields = self._fields
+        fields["version"] = before.version + (not self._fresh)
+        fields["updated_at"] = self.now
+        fields["lines"] = before.lines + len(self._lines)
+        payment = replace(before, **fields)
         guards = tuple(self.guards)
         if not self._fresh:
             guards = (store.version_guard(payment.id, before.version), *guards)
-        outcome = await self._desk.lane.submit(Unit(tuple(self.transfers), tuple(self._rows(payment)), (), guards))
+        outcome = await self._desk.lane.submit(Unit(tuple(self.transfers), tuple(self._rows(payment)), if_refused, guards))
         if outcome.status == "committed":
             self.case.payment = payment
             self._fresh = False

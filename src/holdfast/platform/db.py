@@ -14,6 +14,8 @@ from holdfast.base.errors import Unavailable
 
 Row = tuple[Any, ...]
 Connection = AsyncConnection[Row]
+DatabaseError = psycopg.Error
+"""Whatever the driver raises, for those above platform, who do not know the driver."""
 
 
 class DatabaseUnavailable(Unavailable):

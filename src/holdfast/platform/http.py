@@ -1,27 +1,32 @@
 """Outbound HTTP that knows whether anything left. Rails and webhooks go through here and nowhere else.
 
-What a payment does after a failed call depends on one fact: could the other side have acted on it? So there are three
-ends of a call, and the line between them is drawn by what this process did, never by the text of an error:
+What a payment does after a failed call depends on one fact: could the other side have acted on it? So there
+are three ends of a call, and the line between them is drawn by what this process did, never by the text of
+an error:
 
 - a `Reply`: the whole answer was read;
-- `NotSent`: no byte of the request was handed to the operating system. Name not resolved, address refused by policy,
-  connection refused, no route, TLS failed or hung, certificate wrong, no free connection in time;
+- `NotSent`: no byte of the request was handed to the operating system. Name not resolved, address refused
+  by policy, connection refused, no route, TLS failed or hung, certificate wrong, no free connection in
+  time;
 - `NoAnswer`: at least one byte may have left, and no whole answer came back.
 
-The line is drawn by a hook that the client library calls right before it writes the first byte of the request, on a
-connection that is ready (TLS included; Python's `ssl` sends no early data). Failed before the hook: `NotSent`. After it:
-`NoAnswer`, also when the operating system then refused the bytes, because that cannot be told apart with certainty.
+The line is drawn by a hook that the client library calls right before it writes the first byte of the
+request, on a connection that is ready (TLS included; Python's `ssl` sends no early data). Failed before the
+hook: `NotSent`. After it: `NoAnswer`, also when the operating system then refused the bytes, because that
+cannot be told apart with certainty.
 
-Connections are kept for the next request, which opens a trap: the other side may have closed one while it lay idle.
-Writing to it fails, or succeeds and is answered by a reset, and "closed before my request" looks exactly like "acted and
-then died". Three measures keep that rare, and the fourth keeps it safe: idle connections are dropped after
-`HTTP_KEEPALIVE_S`, shorter than servers usually wait; before each call the event loop is given the chance to see the
-closings that the kernel already knows; a request that may be repeated freely (GET, HEAD) is repeated once on a fresh
-connection by the client library; and everything else that dies on a reused connection is `NoAnswer`.
+Connections are kept for the next request, which opens a trap: the other side may have closed one while it
+lay idle. Writing to it fails, or succeeds and is answered by a reset, and "closed before my request" looks
+exactly like "acted and then died". Three measures keep that rare, and the fourth keeps it safe: idle
+connections are dropped after `HTTP_KEEPALIVE_S`, shorter than servers usually wait; before each call the
+event loop is given the chance to see the closings that the kernel already knows; a request that may be
+repeated freely (GET, HEAD) is repeated once on a fresh connection by the client library; and everything
+else that dies on a reused connection is `NoAnswer`.
 
-Addresses: unless `allow_private`, only globally routable addresses are connected to. The check sits where the socket is
-made and sees the very address that will be used, so a name that resolves differently the second time gains nothing.
-Redirects are not followed, proxies from the environment are not used, cookies are not kept.
+Addresses: unless `allow_private`, only globally routable addresses are connected to. The check sits where
+the socket is made and sees the very address that will be used, so a name that resolves differently the
+second time gains nothing. Redirects are not followed, proxies from the environment are not used, cookies
+are not kept.
 """
 
 from __future__ import annotations
@@ -95,12 +100,12 @@ class Reply:
     body: bytes
 
 
-class _PrivateAddress(OSError):
+class _PrivateAddressError(OSError):
     """Raised where a socket to a private address would have been made."""
 
 
 def is_public(address: _IPAddress) -> bool:
-    """Tell whether `address` is globally routable unicast, also looking inside addresses that wrap an IPv4 one."""
+    """Tell whether `address` is globally routable unicast; looks inside addresses that wrap an IPv4 one."""
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
         if inner is None and address in _NAT64:
@@ -113,11 +118,14 @@ def is_public(address: _IPAddress) -> bool:
 
 
 def _public_socket(info: AddrInfoType) -> socket.socket:
-    """Make a socket for `info` only if its address is public: the last point before the connection, and the only check."""
+    """Make a socket for `info` only if its address is public.
+
+    The last point before the connection, and the only check.
+    """
     family, kind, protocol, _, sockaddr = info
     host = str(sockaddr[0]).partition("%")[0]
     if not is_public(ipaddress.ip_address(host)):
-        raise _PrivateAddress(f"{host} is not a public address")
+        raise _PrivateAddressError(f"{host} is not a public address")
     return socket.socket(family=family, type=kind, proto=protocol)
 
 
@@ -189,7 +197,8 @@ class HttpClient:
     ) -> Reply:
         """Send one request and read the whole answer within `timeout_s` seconds, connecting included.
 
-        Raises: `UrlInvalid`; `NotSent` (`AddressRefused` among them) when provably nothing left; `NoAnswer` otherwise.
+        Raises: `UrlInvalid`; `NotSent` (`AddressRefused` among them) when provably nothing left; `NoAnswer`
+        otherwise.
         """
         if timeout_s <= 0:
             raise NotSent("deadline", "The deadline had passed before the request was sent.")
@@ -236,8 +245,11 @@ def _check_url(url: str) -> None:
 
 
 async def _let_closings_arrive() -> None:
-    """Give the loop two turns: one to ask the kernel, one to run what it reported, so that idle connections which the
-    other side has closed are gone before one is picked."""
+    """Give the loop two turns.
+
+    One to ask the kernel, one to run what it reported, so that idle connections which the other side has
+    closed are gone before one is picked.
+    """
     await asyncio.sleep(0)
     await asyncio.sleep(0)
 
@@ -252,7 +264,7 @@ def _refused_by_policy(error: BaseException) -> bool:
     seen: list[BaseException | None] = [error]
     while seen:
         one = seen.pop()
-        if isinstance(one, _PrivateAddress):
+        if isinstance(one, _PrivateAddressError):
             return True
         if isinstance(one, BaseExceptionGroup):
             seen.extend(one.exceptions)

@@ -144,4 +144,4 @@ def configure(
 
 def logger(name: str) -> structlog.stdlib.BoundLogger:
     """Return the logger of a module: `logger(__name__).info("what happened", fact=…)`."""
-    return structlog.stdlib.get_logger(name)  # type: ignore[no-any-return]
+    return structlog.stdlib.get_logger(name)

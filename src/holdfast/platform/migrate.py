@@ -30,6 +30,8 @@ create schema if not exists migrations;
 create table if not exists migrations.applied (
     domain text not null, name text not null, checksum text not null,
     applied_at timestamptz not null default now(), primary key (domain, name));
+comment on schema migrations is 'Which migrations were applied here.';
+comment on table migrations.applied is 'One row per file; its checksum proves that it has not changed since.';
 """
 
 

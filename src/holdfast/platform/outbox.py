@@ -2,15 +2,16 @@
 
 So nothing is announced that did not happen, and nothing that happened goes unannounced.
 
-Rows of concurrent transactions become visible out of order, so a cursor over ids or times would skip some.
-Each row carries its transaction id, and a reader goes only as far as the oldest transaction that was still
-running when it looked (`pg_snapshot_xmin`): below that horizon nothing can appear any more. Only
-transactions that write hold the horizon back. What follows from a batch is written in the same transaction
-that moves the follower's cursor: once and only once, however often a worker dies.
+Rows of concurrent transactions become visible out of order, so a cursor over ids or times would skip
+some. Each row carries its transaction id, and a reader goes only as far as the oldest transaction that
+was still running when it looked (`pg_snapshot_xmin`): below that horizon nothing can appear any more.
+Only transactions that write hold the horizon back. What follows from a batch is written in the same
+transaction that moves the follower's cursor: once and only once, however often a worker dies.
 
-Transaction ids belong to one PostgreSQL cluster, and mean nothing in another into which the database was dumped and
-loaded. So a follower knows its cluster by the system identifier. When that has changed, `relay` renumbers: what some
-follower may not have read is handed on again, so what follows from an event must bear coming twice after a restore.
+Transaction ids belong to one PostgreSQL cluster, and mean nothing in another into which the database was
+dumped and loaded. So a follower knows its cluster by the system identifier. When that has changed,
+`relay` renumbers: what some follower may not have read is handed on again, so what follows from an event
+must bear coming twice after a restore.
 """
 
 from __future__ import annotations
@@ -91,8 +92,9 @@ async def relay(database: Database, follower: str, follow: Follow, *, now: datet
 async def _renumber(connection: Connection) -> None:
     """Put events and cursors on a new footing after the database has moved to another cluster.
 
-    An event counts as read when every follower's cursor had passed it and it is older than their last move: what was
-    written after the move has ids that may lie below the old cursors, but it is younger than they are.
+    An event counts as read when every follower's cursor had passed it and it is older than their last move:
+    what was written after the move has ids that may lie below the old cursors, but it is younger than they
+    are.
     """
     await connection.execute("lock table outbox.followers in exclusive mode")
     await connection.execute(_RENUMBER_EVENTS)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import secrets
 import shutil
 import signal
@@ -324,6 +325,21 @@ class EmbeddedPostgres:
             if connection.execute("select from pg_database where datname = %s", (name,)).fetchone() is None:
                 connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
         return self.dsn(name)
+
+    def dump_schema(self, name: str = DATABASE) -> str:
+        """Return the schema of the database `name` as SQL, without what changes from one dump to the next."""
+        done = subprocess.run(
+            [str(self._bin / "pg_dump"), "--schema-only", "--no-owner", "--no-privileges", self.dsn(name)],
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise PostgresNotStarted(f"pg_dump failed: {done.stderr.strip()[-400:]}")
+        lines = (
+            line
+            for line in done.stdout.splitlines()
+            if not line.startswith(("--", "\\", "SET ", "SELECT pg_"))
+        )
+        return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip() + "\n"
 
     def kill(self) -> None:
         """Kill the server and all its processes at once, as a crash would."""

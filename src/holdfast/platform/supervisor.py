@@ -42,6 +42,7 @@ PROBE_EVERY_S: Final = 2.0
 PROBE_TIMEOUT_S: Final = 5.0
 LOG_BYTES_MAX: Final = 10 * 1024 * 1024
 LAST_WORDS: Final = 12
+_CREDENTIALS: Final = struct.Struct("3i")  # pid, uid, gid: unix(7), SCM_CREDENTIALS
 
 Say = Callable[[str, str, str], None]
 """Prints one event: who, what happened in plain words, and how it bodes (`good`, `bad`, `plain`)."""
@@ -58,12 +59,15 @@ class Program:
     """What to keep running.
 
     `probe` is an address that answers 200 when it is ready; None: it says so by itself.
+
+    `pulse` answers 200 as long as it lives, whatever it waits for; the same as `probe` when None.
     """
 
     name: str
     command: tuple[str, ...]
     environment: Mapping[str, str]
     probe: str | None = None
+    pulse: str | None = None
     where: str = ""
     stop_timeout_s: float = 5.0
 
@@ -89,11 +93,11 @@ class _Ear:
 
     def _hear(self) -> None:
         try:
-            said, extra, _flags, _from = self._socket.recvmsg(4096, socket.CMSG_SPACE(struct.calcsize("3i")))
+            said, extra, _flags, _from = self._socket.recvmsg(4096, socket.CMSG_SPACE(_CREDENTIALS.size))
         except OSError:
             return
         owners = [
-            struct.unpack("3i", data)[1] for _level, kind, data in extra if kind == socket.SCM_CREDENTIALS
+            _CREDENTIALS.unpack(data)[1] for _level, kind, data in extra if kind == socket.SCM_CREDENTIALS
         ]
         if owners != [os.geteuid()]:
             return
@@ -102,13 +106,24 @@ class _Ear:
             self.ready.set()
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long the supervisor waits for what, seconds."""
+
+    first_ready_s: float = FIRST_READY_S
+    silent_s: float = SILENT_S_MAX
+    probe_every_s: float = PROBE_EVERY_S
+    steady_s: float = STEADY_S
+
+
 class Supervised:
     """One program, kept running until `stop`."""
 
-    def __init__(self, program: Program, *, logs: Path, say: Say) -> None:
+    def __init__(self, program: Program, *, logs: Path, say: Say, patience: Patience) -> None:
         self.program = program
         self.first_ready = asyncio.Event()
         self._say = say
+        self._patience = patience
         self._log = logs / f"{program.name}.log"
         self._process: asyncio.subprocess.Process | None = None
         self._words: deque[str] = deque(maxlen=LAST_WORDS)
@@ -134,7 +149,7 @@ class Supervised:
                 was_ready, how = await self._run_once()
                 if self._stopping.is_set():
                     return
-                if time.monotonic() - began_s > STEADY_S and was_ready:
+                if time.monotonic() - began_s > self._patience.steady_s and was_ready:
                     self._falls = 0
                 self._falls += 1
                 if not self.first_ready.is_set() and self._falls >= FIRST_FALLS_MAX:
@@ -196,13 +211,15 @@ class Supervised:
         _signal_group(process.pid, signal.SIGKILL, group=True)  # whatever it left behind
         await asyncio.gather(watcher, reader, return_exceptions=True)
         was_ready = watcher.done() and not watcher.cancelled() and watcher.exception() is None
-        return was_ready or self._ear.ready.is_set(), _ending(process.returncode)
+        return was_ready or self._ear.ready.is_set(), ending(process.returncode)
 
     async def _watch(self, process: asyncio.subprocess.Process) -> None:
         began_s = time.monotonic()
         while not await self._is_ready():
-            if time.monotonic() - began_s > FIRST_READY_S:
-                self._say(self.program.name, f"is not ready after {FIRST_READY_S:g} s; killed", "bad")
+            if time.monotonic() - began_s > self._patience.first_ready_s:
+                self._say(
+                    self.program.name, f"is not ready after {self._patience.first_ready_s:g} s; killed", "bad"
+                )
                 _signal_group(process.pid, signal.SIGKILL, group=True)
                 return
             await asyncio.sleep(0.1)
@@ -212,11 +229,14 @@ class Supervised:
         self.first_ready.set()
         self._ear.heard_s = time.monotonic()
         while True:
-            await asyncio.sleep(PROBE_EVERY_S)
-            if self.program.probe is not None and await _answers(self.program.probe):
+            await asyncio.sleep(self._patience.probe_every_s)
+            pulse = self.program.pulse or self.program.probe
+            if pulse is not None and await _answers(pulse):
                 self._ear.heard_s = time.monotonic()
-            if time.monotonic() - self._ear.heard_s > SILENT_S_MAX:
-                self._say(self.program.name, f"has not answered for {SILENT_S_MAX:g} s; killed", "bad")
+            if time.monotonic() - self._ear.heard_s > self._patience.silent_s:
+                self._say(
+                    self.program.name, f"has not answered for {self._patience.silent_s:g} s; killed", "bad"
+                )
                 _signal_group(process.pid, signal.SIGKILL, group=True)
                 return
 
@@ -273,8 +293,9 @@ async def run_once(program: Program, *, logs: Path, timeout_s: float) -> tuple[i
 class Supervisor:
     """Starts programs in order, keeps them, and stops them in the opposite order."""
 
-    def __init__(self, *, logs: Path, say: Say) -> None:
+    def __init__(self, *, logs: Path, say: Say, patience: Patience | None = None) -> None:
         self._logs = logs
+        self._patience = patience or Patience()
         self._say = say
         self.kept: list[Supervised] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -283,7 +304,10 @@ class Supervisor:
 
     async def start(self, *programs: Program) -> None:
         """Start programs side by side and wait until all are ready. Raises: `ProgramNotStarted`."""
-        started = [Supervised(program, logs=self._logs, say=self._say) for program in programs]
+        started = [
+            Supervised(program, logs=self._logs, say=self._say, patience=self._patience)
+            for program in programs
+        ]
         for each in started:
             self.kept.append(each)
             self._tasks.append(asyncio.ensure_future(self._keep(each)))
@@ -344,7 +368,8 @@ def _signal_group(pid: int, how: signal.Signals, *, group: bool) -> None:
         return  # it is gone: that is what was wanted
 
 
-def _ending(returncode: int | None) -> str:
+def ending(returncode: int | None) -> str:
+    """Say in words how a process ended."""
     if returncode is None:
         return "stopped"
     if returncode >= 0:

@@ -1,7 +1,10 @@
-"""The network side: reads requests, lets the engine judge and perform them, and fails on the wire as the verdict says.
+"""The network side.
 
-An ordinary web framework answers requests; this one must also not answer, close the connection before it has read, reset
-it, or leave it open. aiohttp's server hands out the transport, which is what that takes (see the decision record).
+Reads requests, lets the engine judge and perform them, and fails on the wire as the verdict says.
+
+An ordinary web framework answers requests; this one must also not answer, close the connection before it
+has read, reset it, or leave it open. aiohttp's server hands out the transport, which is what that takes
+(see the decision record).
 """
 
 from __future__ import annotations
@@ -115,11 +118,7 @@ class Front:
             return _written(provider.refusal(verdict))
         slot = (instance, call.headers.get("idempotency-key", ""))
         if slot[1] and slot in self._busy:
-            return web.json_response(
-                {"error": {"type": "idempotency_error", "code": "idempotency_key_in_use",
-                           "message": "There is currently another in-progress request using this Idempotent Key."}},
-                status=409,
-            )  # fmt: skip
+            return _written(provider.busy())
         self._busy.add(slot)
         try:
             if verdict.delay_ms:

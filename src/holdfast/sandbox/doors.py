@@ -1,4 +1,7 @@
-"""Ports of their own for instances, so that `refuse` can refuse connections for real: nobody listens any more."""
+"""Ports of their own for instances, so that `refuse` can refuse connections for real.
+
+Nobody listens any more.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ WATCH_S: Final = 0.02
 
 
 class Doors:
-    """Opens and closes the doors. A door is closed while a `refuse` fault with the full share covers its whole instance."""
+    """Opens and closes the doors.
+
+    A door is closed while a `refuse` fault with the full share covers its whole instance.
+    """
 
     def __init__(self, engine: Engine, silence: Silence, host: str, ports: Mapping[str, int]) -> None:
         self._engine = engine

@@ -1,4 +1,7 @@
-"""The sandbox itself, without any network: instances, the faults set on them, and how a request meets them."""
+"""The sandbox itself, without any network.
+
+Instances, the faults set on them, and how a request meets them.
+"""
 
 from __future__ import annotations
 
@@ -82,8 +85,9 @@ class Engine:
     # requests
 
     def judge(self, instance: str, method: str, path: str, key: str | None) -> tuple[str, int, Verdict]:
-        """Decide from the first line and the headers what happens to a request: its operation, how often it was seen
-        before, and the verdict.
+        """Decide from the first line and the headers what happens to a request.
+
+        Its operation, how often it was seen before, and the verdict.
         """
         self.counts[instance].requests += 1
         operation = self.provider(instance).operation(method, path)
@@ -232,7 +236,10 @@ class Engine:
         self._load()
 
     def ledger(self, instance: str, reference: str | None = None) -> Doc:
-        """Return the provider's own book: what it believes it holds, took and gave back, by object and in total."""
+        """Return the provider's own book.
+
+        What it believes it holds, took and gave back, by object and in total.
+        """
         self.provider(instance)
         charges = self.store.book(instance, reference=reference)
         taken: dict[str, int] = {}

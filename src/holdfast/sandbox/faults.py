@@ -1,8 +1,9 @@
 """What can be made to fail, and for which requests. Pure: time is passed in, chance is a hash.
 
-A fault hits a request when `draw(...) < share`. The draw is a hash of the seed, the instance, the number of the fault and
-the request's own identity (its idempotency key, else method and path) with how often that identity was seen before. So the
-same traffic with the same seed meets the same faults in whatever order the requests arrive.
+A fault hits a request when `draw(...) < share`. The draw is a hash of the seed, the instance, the number of
+the fault and the request's own identity (its idempotency key, else method and path) with how often that
+identity was seen before. So the same traffic with the same seed meets the same faults in whatever order the
+requests arrive.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ class Kind(StrEnum):
 
 DESCRIPTIONS: Final[dict[Kind, tuple[str, str]]] = {
     Kind.REFUSE: (
-        "The connection is reset before the request is read; nothing is done. A door of its own refuses connections.",
-        "请求未读即重置连接，不执行；独立端口直接拒绝连接",
+        "The connection is reset before the request is read; nothing is done. A port of its own closes.",
+        "请求未读即重置连接，不执行；独立端口会关闭",
     ),
     Kind.DARK: (
         "The connection is accepted and nothing is ever read, done or answered; webhooks stop too.",
@@ -115,7 +116,10 @@ DURATION_S_MAX: Final = 7 * 24 * 3600
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault that somebody has set. `operations` empty: all of them. `until_ms` None: until it is taken away."""
+    """One fault that somebody has set.
+
+    `operations` empty: all of them. `until_ms` None: until it is taken away.
+    """
 
     id: str
     number: int
@@ -176,10 +180,13 @@ def draw(*parts: object) -> float:
     return (int.from_bytes(digest, "big") >> 11) / 2**53
 
 
-def judge(  # noqa: PLR0913
+def judge(
     faults: Iterable[Fault], *, seed: int, instance: str, operation: str, identity: str, nth: int, now_ms: int
 ) -> Verdict:
-    """Decide what happens to a request. `identity` and `nth`: what it is, and how often that was seen before."""
+    """Decide what happens to a request.
+
+    `identity` and `nth`: what it is, and how often that was seen before.
+    """
     verdict = Verdict()
     for fault in faults:
         if fault.kind in WEBHOOK_KINDS or not fault.concerns(instance, operation, now_ms):

@@ -1,8 +1,10 @@
-"""Cards, tokens, accounts and amounts that make a provider behave in a set way. One table each; the documentation is
-checked against them.
+"""Cards, tokens, accounts and amounts that make a provider behave in a set way.
 
-Stripe's own test cards mean here what they mean there. The outage cards and amounts are this sandbox's own: they act on
-the first request of an operation that carries them, and a repetition with the same key finds what the first one did.
+One table each; the documentation is checked against them.
+
+Stripe's own test cards mean here what they mean there. The outage cards and amounts are this sandbox's own:
+they act on the first request of an operation that carries them, and a repetition with the same key finds
+what the first one did.
 """
 
 from __future__ import annotations
@@ -15,7 +17,10 @@ from holdfast.sandbox.faults import Kind
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """How a card behaves. `decline_code` empty: it pays. `outage`: what happens to the request that confirms with it."""
+    """How a card behaves.
+
+    `decline_code` empty: it pays. `outage`: what happens to the request that confirms with it.
+    """
 
     token: str
     number: str
@@ -69,14 +74,14 @@ _REFUSED: Final = (
      "Your card has insufficient funds."),
     ("chargeDeclinedLostCard", "4000000000009987", "card_declined", "lost_card", _DECLINED),
     ("chargeDeclinedStolenCard", "4000000000009979", "card_declined", "stolen_card", _DECLINED),
-    ("chargeDeclinedExpiredCard", "4000000000000069", "expired_card", "expired_card", "Your card has expired."),
+    ("chargeDeclinedExpiredCard", "4000000000000069", "expired_card", "expired_card", "Your card expired."),
     ("chargeDeclinedIncorrectCvc", "4000000000000127", "incorrect_cvc", "incorrect_cvc",
-     "Your card's security code is incorrect."),
+     "The security code is wrong."),
     ("chargeDeclinedProcessingError", "4000000000000119", "processing_error", "processing_error",
-     "An error occurred while processing your card. Try again in a little bit."),
+     "Your card could not be processed just now."),
     ("chargeDeclinedFraudulent", "4100000000000019", "card_declined", "fraudulent", _DECLINED),
     ("chargeDeclinedVelocityLimitExceeded", "4000000000006975", "card_declined", "card_velocity_exceeded",
-     "Your card was declined for making repeated attempts too frequently or exceeding its amount limit."),
+     "Your card was used too often or above its limit."),
 )  # fmt: skip
 
 CARDS: Final[tuple[Card, ...]] = (
@@ -93,12 +98,15 @@ CARDS_BY_TOKEN: Final = {card.token: card for card in CARDS} | {
 CARDS_BY_NUMBER: Final = {card.number: card for card in CARDS}
 
 AMOUNTS: Final[dict[int, Kind]] = {300_000 + number: kind for number, kind in enumerate(OUTAGES, 1)}
-"""Amounts in minor units (3000.01 to 3000.10) that fail when they are confirmed or initiated, whatever the card."""
+"""Amounts in minor units, 3000.01 to 3000.10, that fail when confirmed or initiated, whatever the card."""
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """How a payer's bank account at `harbour` behaves: the ISO 20022 reason it is rejected with, if any, or its pace."""
+    """How a payer's bank account at `harbour` behaves.
+
+    The ISO 20022 reason it is rejected with, if any, or its pace.
+    """
 
     number: str
     reason: str = ""

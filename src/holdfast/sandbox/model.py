@@ -13,7 +13,9 @@ from holdfast.sandbox.store import Timer
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One provider. `settle_ms`: how long a transfer takes to confirm (harbour). `search_lag_ms`: how long a new object
+    """One provider.
+
+    `settle_ms`: how long a transfer takes to confirm (harbour). `search_lag_ms`: how long a new object
     stays out of search results, as real ones do (stripe).
     """
 
@@ -30,7 +32,10 @@ DEFAULT_INSTANCES: Final = (
     Instance("south", "stripe", "sk_test_south", "whsec_sandbox_south"),
     Instance("harbour", "harbour", "sk_test_harbour", "whsec_sandbox_harbour"),
 )
-"""What a sandbox serves unless told otherwise. Keys and secrets are public on purpose: they open nothing real."""
+"""What a sandbox serves unless told otherwise.
+
+Keys and secrets are public on purpose: they open nothing real.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,10 @@ class Outgoing:
 
 
 class Provider(Protocol):
-    """One protocol, spoken for one instance. Synchronous: each call happens inside one transaction of the store."""
+    """One protocol, spoken for one instance.
+
+    Synchronous: each call happens inside one transaction of the store.
+    """
 
     def operation(self, method: str, path: str) -> str:
         """Name the operation that a request asks for, from its first line alone."""
@@ -89,6 +97,10 @@ class Provider(Protocol):
 
     def refusal(self, verdict: Verdict) -> Response:
         """Answer without doing anything: rate limited, bad key, or an error before."""
+        ...
+
+    def busy(self) -> Response:
+        """Answer that a request with the same key is being carried out."""
         ...
 
     def failure(self, status: int) -> Response:

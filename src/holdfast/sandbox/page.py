@@ -1,4 +1,7 @@
-"""The page at `/`: what each provider is doing, and forms to break and mend it. Works without scripts; Chinese and English."""
+"""The page at `/`: what each provider is doing, and forms to break and mend it.
+
+Works without scripts; Chinese and English.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ HEADERS: Final = {
 _TEXTS: Final[dict[str, dict[str, str]]] = {
     "en": {
         "title": "Sandbox providers",
-        "intro": "They speak their real protocols and keep their own books. Break one and watch what pays on.",
+        "intro": "They speak real protocols and keep their own books. Break one and watch what pays on.",
         "other": "中文",
         "break": "Break it",
         "mend": "Mend",

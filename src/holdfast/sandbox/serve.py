@@ -29,7 +29,9 @@ class PortTaken(Refused):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to run. `port` 0 takes any free one. `doors`: instance -> port of its own. `hooks`: addresses for webhooks, in
+    """How to run.
+
+    `port` 0 takes any free one. `doors`: instance -> port of its own. `hooks`: addresses for webhooks, in
     which `{instance}` stands for the instance's name.
     """
 
@@ -45,7 +47,10 @@ class Settings:
 async def serve(
     settings: Settings, *, ready: Callable[[int, Mapping[str, int]], None], clock: Clock | None = None
 ) -> None:
-    """Serve until SIGTERM or SIGINT. `ready` is told the port, and the ports of the doors. Raises: `PortTaken`."""
+    """Serve until SIGTERM or SIGINT.
+
+    `ready` is told the port, and the ports of the doors. Raises: `PortTaken`.
+    """
     now = clock or SystemClock()
     store = Store(settings.folder / "sandbox.sqlite3")
     engine = Engine(

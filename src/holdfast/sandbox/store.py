@@ -1,8 +1,11 @@
-"""What the providers remember: one SQLite file. A request's whole effect is one transaction, committed before it is answered.
+"""What the providers remember: one SQLite file.
 
-WAL with `synchronous=NORMAL`: nothing is lost when this process is killed, which is what a provider that "keeps its books"
-must survive here; only a power cut could lose the last moments, and a sandbox does not promise against that.
-Calls are synchronous and take tens of microseconds; requests are therefore carried out one after the other.
+A request's whole effect is one transaction, committed before it is answered.
+
+WAL with `synchronous=NORMAL`: nothing is lost when this process is killed, which is what a provider that
+"keeps its books" must survive here; only a power cut could lose the last moments, and a sandbox does not
+promise against that. Calls are synchronous and take tens of microseconds; requests are therefore carried
+out one after the other.
 """
 
 from __future__ import annotations
@@ -17,24 +20,57 @@ from typing import Any
 
 _SCHEMA = """
 create table if not exists objects (
-    seq integer primary key autoincrement, instance text not null, kind text not null, id text not null,
-    reference text not null default '', created_ms integer not null, doc text not null, unique (instance, kind, id));
+    seq integer primary key autoincrement,
+    instance text not null,
+    kind text not null,
+    id text not null,
+    reference text not null default '',
+    created_ms integer not null,
+    doc text not null,
+    unique (instance, kind, id)
+);
 -- search by the caller's own reference
 create index if not exists objects_reference on objects (instance, kind, reference);
 create table if not exists keys (
-    instance text not null, key text not null, fingerprint text not null, status integer not null, body blob not null,
-    created_ms integer not null, primary key (instance, key)) without rowid;
+    instance text not null,
+    key text not null,
+    fingerprint text not null,
+    status integer not null,
+    body blob not null,
+    created_ms integer not null,
+    primary key (instance, key)
+) without rowid;
 create table if not exists book (
-    seq integer primary key autoincrement, instance text not null, at_ms integer not null, reference text not null,
-    object text not null, what text not null, amount_minor integer not null, currency text not null);
+    seq integer primary key autoincrement,
+    instance text not null,
+    at_ms integer not null,
+    reference text not null,
+    object text not null,
+    what text not null,
+    amount_minor integer not null,
+    currency text not null
+);
+-- what one reference cost
+create index if not exists book_reference on book (instance, reference);
 create table if not exists deliveries (
-    seq integer primary key autoincrement, instance text not null, event_id text not null, url text not null,
-    body text not null, bad_signature integer not null, due_ms integer not null, tries integer not null default 0);
+    seq integer primary key autoincrement,
+    instance text not null,
+    event_id text not null,
+    url text not null,
+    body text not null,
+    bad_signature integer not null,
+    due_ms integer not null,
+    tries integer not null default 0
+);
 -- the next deliveries due
 create index if not exists deliveries_due on deliveries (due_ms);
 create table if not exists timers (
-    seq integer primary key autoincrement, instance text not null, due_ms integer not null, what text not null,
-    object text not null);
+    seq integer primary key autoincrement,
+    instance text not null,
+    due_ms integer not null,
+    what text not null,
+    object text not null
+);
 -- the next timers due
 create index if not exists timers_due on timers (due_ms);
 create table if not exists settings (name text primary key, doc text not null) without rowid;
@@ -135,17 +171,18 @@ class Store:
     def page(
         self, instance: str, kind: str, *, limit: int, after: str | None = None, before: str | None = None
     ) -> tuple[list[Doc], bool]:
-        """Return up to `limit` objects, newest first, older than `after` or newer than `before`; and whether more follow."""
-        where, values, order = "instance = ? and kind = ?", [instance, kind], "desc"
+        """Return up to `limit` objects, newest first, and whether more follow.
+
+        `after` and `before` are ids: return what is older than the one, newer than the other.
+        """
+        where, values = "instance = ? and kind = ?", [instance, kind]
         for cursor, sign in ((after, "<"), (before, ">")):
             if cursor is not None:
                 where += (
-                    f" and seq {sign} (select o.seq from objects o"
-                    " where o.instance = objects.instance and o.kind = objects.kind and o.id = ?)"
+                    f" and seq {sign} (select seq from objects where instance = ? and kind = ? and id = ?)"  # noqa: S608
                 )
-                values.append(cursor)
-        if before is not None:
-            order = "asc"
+                values += [instance, kind, cursor]
+        order = "desc" if before is None else "asc"
         rows = self._db.execute(
             f"select doc from objects where {where} order by seq {order} limit ?",  # noqa: S608 - fixed texts
             (*values, limit + 1),
@@ -195,20 +232,21 @@ class Store:
     ) -> None:
         """Write one line into the book: `hold`, `release`, `capture` or `refund` of `amount_minor`."""
         self._db.execute(
-            "insert into book (instance, at_ms, reference, object, what, amount_minor, currency) values (?, ?, ?, ?, ?, ?, ?)",
+            "insert into book (instance, at_ms, reference, object, what, amount_minor, currency)"
+            " values (?, ?, ?, ?, ?, ?, ?)",
             (instance, at_ms, reference, obj, what, amount_minor, currency),
         )
 
     def book(self, instance: str, *, reference: str | None = None) -> list[Doc]:
         """Return what was held, taken and given back, one row for each object of the provider."""
+        of_one = "" if reference is None else " and reference = ?"
         rows = self._db.execute(
-            "select reference, object, currency, min(at_ms),"
+            "select reference, object, currency, min(at_ms),"  # noqa: S608 - fixed texts
             " sum(case what when 'hold' then amount_minor when 'release' then -amount_minor else 0 end),"
             " sum(case what when 'capture' then amount_minor else 0 end),"
             " sum(case what when 'refund' then amount_minor else 0 end)"
-            " from book where instance = ? and (? is null or reference = ?) group by reference, object, currency"
-            " order by min(seq)",
-            (instance, reference, reference),
+            f" from book where instance = ?{of_one} group by reference, object, currency order by min(seq)",
+            (instance,) if reference is None else (instance, reference),
         )
         return [
             {
@@ -242,15 +280,16 @@ class Store:
     ) -> None:
         """Owe a webhook from `due_ms` on."""
         self._db.execute(
-            "insert into deliveries (instance, event_id, url, body, bad_signature, due_ms) values (?, ?, ?, ?, ?, ?)",
+            "insert into deliveries (instance, event_id, url, body, bad_signature, due_ms)"
+            " values (?, ?, ?, ?, ?, ?)",
             (instance, event_id, url, body, int(bad_signature), due_ms),
         )
 
     def deliveries(self, now_ms: int, limit: int) -> list[Delivery]:
         """Return webhooks that are due, oldest first."""
         rows = self._db.execute(
-            "select seq, instance, event_id, url, body, bad_signature, tries from deliveries where due_ms <= ?"
-            " order by due_ms, seq limit ?",
+            "select seq, instance, event_id, url, body, bad_signature, tries from deliveries"
+            " where due_ms <= ? order by due_ms, seq limit ?",
             (now_ms, limit),
         )
         return [Delivery(r[0], r[1], r[2], r[3], r[4], bool(r[5]), r[6]) for r in rows]

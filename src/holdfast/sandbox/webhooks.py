@@ -1,4 +1,7 @@
-"""Delivers the webhooks that instances owe: at least once, with growing pauses, until the receiver answers 2xx."""
+"""Delivers the webhooks that instances owe.
+
+At least once, with growing pauses, until the receiver answers 2xx.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ __all__ = ["routes"]
 
 
 def routes(*, development: bool) -> list[Router]:
-    """Return the pages' routes. The shop, its checkout and the panel that breaks providers exist in development only."""
+    """Return the pages' routes. The shop, its checkout and the panel exist in development only."""
     from litestar import Router  # noqa: PLC0415 - the package's name must be importable without the framework
     from litestar.static_files import create_static_files_router  # noqa: PLC0415
 
@@ -19,7 +19,15 @@ def routes(*, development: bool) -> list[Router]:
     from holdfast.web import checkout, context, home, panel  # noqa: PLC0415
     from holdfast.web.render import STATIC  # noqa: PLC0415
 
-    shop = [home.home, checkout.begin, checkout.go_on, checkout.page, checkout.story, checkout.events, panel.change]
+    shop = [
+        home.home,
+        checkout.begin,
+        checkout.go_on,
+        checkout.page,
+        checkout.story,
+        checkout.events,
+        panel.change,
+    ]
     pages = Router(
         path="/",
         route_handlers=shop if development else [home.landing],

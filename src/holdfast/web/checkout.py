@@ -1,9 +1,10 @@
 """The shop's checkout: a form that opens a payment, and the page that follows it to its end.
 
-The form is answered at once: the payment is opened durably, then carried out beside the request, and its page follows it. When
-this process dies in between, a payment that was under way is finished by a worker; one that was only opened has
-charged nothing, and its page offers to go on. The form carries the number of its order, which is the idempotency key: sent
-twice, it pays once. Only payments of the demonstration shop are shown here.
+The form is answered at once: the payment is opened durably, then carried out beside the request, and its
+page follows it. When this process dies in between, a payment that was under way is finished by a worker;
+one that was only opened has charged nothing, and its page offers to go on. The form carries the number of
+its order, which is the idempotency key: sent twice, it pays once. Only payments of the demonstration shop
+are shown here.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ async def _carry_out(app: App, payment: PaymentId) -> None:
     try:
         await pay.confirm(app.desk, payment)
     except HoldfastError as error:
-        # The page shows how the payment stands, and a worker goes on with what is under way: there is nobody to tell here.
+        # The page shows how the payment stands, and a worker goes on with it: there is nobody to tell here.
         _log.info("checkout not carried out", payment=public("pay", payment), code=error.code)
 
 
@@ -171,7 +172,7 @@ class Shown:
     explained: tuple[Line, ...]
     needs_confirmation: bool
 
-    def values(self) -> dict[str, object]:
+    def values(self) -> dict[str, Any]:
         """Return what the templates are filled with."""
         return {
             "story": self.story,
@@ -185,9 +186,11 @@ class Shown:
 
 
 class Teller:
-    """Reads one payment again and again and tells its story; looks into providers' books when it may have changed."""
+    """Reads one payment again and again and tells its story, with what the providers' books say."""
 
-    def __init__(self, app: App, payment: PaymentId, language: Language, tasks: UnderWay, control: trouble.Sandbox) -> None:
+    def __init__(
+        self, app: App, payment: PaymentId, language: Language, tasks: UnderWay, control: trouble.Sandbox
+    ) -> None:
         self._app = app
         self._payment = payment
         self._language = language
@@ -218,7 +221,9 @@ class Teller:
             payment.state is PaymentState.REQUIRES_CONFIRMATION and payment.id not in self._tasks.payments,
         )
 
-    def _why(self, payment: Payment, attempts: Sequence[Attempt], journal: Sequence[JournalEntry]) -> tuple[Line, ...]:
+    def _why(
+        self, payment: Payment, attempts: Sequence[Attempt], journal: Sequence[JournalEntry]
+    ) -> tuple[Line, ...]:
         return explained(payment, attempts, journal, self._language)
 
     async def told(self) -> live.Told:
@@ -241,7 +246,10 @@ async def page(request: Call, payment_id: str) -> Response[Any]:
     """Show a payment as it stands. Raises: `PaymentNotFound`."""
     language = language_of(request)
     payment = await _find(app_of(request), payment_id)
-    async with teller(request, payment.id) as tells, trouble.sandbox(app_of(request).config.sandbox_base_url) as control:
+    async with (
+        teller(request, payment.id) as tells,
+        trouble.sandbox(app_of(request).config.sandbox_base_url) as control,
+    ):
         shown = await tells.show()
         panel = await trouble.panel(control, request.url.path, language)
     answer = render.page("payment.html", language, panel=panel, refresh_s=REFRESH_S, **shown.values())
@@ -272,11 +280,11 @@ async def events(request: Call, payment_id: str) -> ServerSentEvent:
         try:
             async with teller(request, payment.id) as tells:
                 seen = request.headers.get("last-event-id")
-                async for message in live.follow(tells.version, tells.told, clock=app_of(request).clock, last_seen=seen):
+                async for message in live.follow(
+                    tells.version, tells.told, clock=app_of(request).clock, last_seen=seen
+                ):
                     yield message
         finally:
             tasks.streams -= 1
 
     return ServerSentEvent(stream(), headers={"Cache-Control": "no-store"})
-
-

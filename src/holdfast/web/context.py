@@ -1,4 +1,4 @@
-"""What every page works with: the application, the language of the request, and the check that a form came from here."""
+"""What every page works with: the application, the reader's language, where a form came from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from holdfast.base.ids import IdInvalid
 from holdfast.boot import App
 from holdfast.domains.payments.errors import PaymentNotFound
 from holdfast.web import render
-from holdfast.web.locale import COOKIE, Language, N_, choose
+from holdfast.web.locale import COOKIE, N_, Language, choose
 
 Call = Request[Any, Any, Any]
 _COOKIE_AGE_S: Final = 365 * 24 * 3600
@@ -23,14 +23,14 @@ _OWN: Final = frozenset({"same-origin", "none"})
 
 
 class FormFromElsewhere(Refused):
-    """This form did not come from a page of this server, so it was not obeyed."""
+    """The form did not come from a page of this server, so it was not obeyed."""
 
     code = "form_from_elsewhere"
 
 
 def app_of(request: Call) -> App:
     """Return the application."""
-    app: App = request.app.state["api"].app
+    app: App = request.app.state["app"]
     return app
 
 
@@ -44,7 +44,9 @@ def remember(response: Response[Any], request: Call, language: Language) -> Resp
     """Let the browser keep a language that was asked for by a link."""
     if request.query_params.get("lang") == language.tag:
         response.set_cookie(
-            Cookie(key=COOKIE, value=language.tag, path="/", max_age=_COOKIE_AGE_S, samesite="lax", httponly=True)
+            Cookie(
+                key=COOKIE, value=language.tag, path="/", max_age=_COOKIE_AGE_S, samesite="lax", httponly=True
+            )
         )
     return response
 
@@ -52,7 +54,7 @@ def remember(response: Response[Any], request: Call, language: Language) -> Resp
 def own_form(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
     """Refuse a form that another site's page sent (cross-site request forgery).
 
-    Browsers say where a request comes from in `Sec-Fetch-Site`, older ones in `Origin`; no page can forge either.
+    Browsers say where a request comes from in `Sec-Fetch-Site`, older ones in `Origin`; no page forges them.
     Raises: `FormFromElsewhere`.
     """
     site = connection.headers.get("sec-fetch-site")
@@ -85,16 +87,32 @@ def _told(error: HoldfastError) -> tuple[int, str, str]:
         case PaymentNotFound() | IdInvalid():
             return 404, N_("Not found"), N_("There is no such page here.")
         case Unavailable():
-            return 503, N_("Not right now"), N_("This cannot be done at the moment. Nothing has been charged. Try again shortly.")
+            return (
+                503,
+                N_("Not right now"),
+                N_("This cannot be done at the moment. Nothing has been charged. Try again shortly."),
+            )
         case OutcomeUnknown():
             return (
                 503,
                 N_("Not certain yet"),
-                N_("We do not know yet whether this went through. Do not pay again: go back and look at the payment first."),
+                N_("We do not know yet whether this went through. Do not pay again: look at it first."),
             )
         case FormFromElsewhere():
-            return 403, N_("Not from here"), N_("This form was sent by another site, so it was not obeyed. Nothing has been charged.")
+            return (
+                403,
+                N_("Not from here"),
+                N_("This form was sent by another site, so it was not obeyed. Nothing has been charged."),
+            )
         case Refused():
-            return 422, N_("That cannot be done"), N_("The request does not make sense as it is. Nothing has been charged.")
+            return (
+                422,
+                N_("That cannot be done"),
+                N_("The request does not make sense as it is. Nothing has been charged."),
+            )
         case _:
-            return 500, N_("Something is wrong on our side"), N_("It has been noted. If you were paying, look at the payment first.")
+            return (
+                500,
+                N_("Something is wrong on our side"),
+                N_("It has been noted. If you were paying, look at the payment first."),
+            )

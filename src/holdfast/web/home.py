@@ -14,7 +14,7 @@ from holdfast.domains.instruments import Instrument, Kind, PayerNotFound
 from holdfast.flows import chart, demo
 from holdfast.web import render, shop, trouble
 from holdfast.web.context import Call, app_of, language_of, remember
-from holdfast.web.locale import Language, N_
+from holdfast.web.locale import N_, Language
 from holdfast.web.words import METHOD_KINDS
 
 
@@ -34,7 +34,11 @@ async def home(request: Call) -> Response[Any]:
     try:
         ways = await _ways(app, language)
     except PayerNotFound:
-        return remember(_bare(language, N_("There is no demonstration data here. `holdfast demo` loads it.")), request, language)
+        return remember(
+            _bare(language, N_("There is no demonstration data here. `holdfast demo` loads it.")),
+            request,
+            language,
+        )
     async with trouble.sandbox(app.config.sandbox_base_url) as control:
         panel = await trouble.panel(control, "/", language)
     answer = render.page(
@@ -51,23 +55,34 @@ async def home(request: Call) -> Response[Any]:
 
 async def _ways(app: App, language: Language) -> list[Way]:
     wallet = await app.instruments.wallet(demo.PAYER)
-    number = chart.number(chart.payer(demo.PAYER, shop.ASSET.code))
+    number = chart.payer(demo.PAYER, shop.ASSET.code).number
     balance = (await app.ledger.balances([number])).get(number)
     has = Money(shop.ASSET, 0 if balance is None else balance.spendable_minor)
     return [Way(public("ins", one.id), one.label, _detail(one, has, language)) for one in wallet.instruments]
 
 
 def _detail(instrument: Instrument, has: Money, language: Language) -> str:
-    return language.money(has) if instrument.kind is Kind.BALANCE else language.say(METHOD_KINDS[instrument.kind.value])
+    return (
+        language.money(has)
+        if instrument.kind is Kind.BALANCE
+        else language.say(METHOD_KINDS[instrument.kind.value])
+    )
 
 
 @get("/")
 async def landing(request: Call) -> Response[Any]:
     """Say what this is, where there is no shop: in production."""
     language = language_of(request)
-    return remember(_bare(language, N_("A wallet that goes on paying when things break. Merchants use the API.")), request, language)
+    return remember(
+        _bare(language, N_("A wallet that goes on paying when things break. Merchants use the API.")),
+        request,
+        language,
+    )
 
 
 def _bare(language: Language, line: str) -> Response[str]:
-    links = [("/docs", language.say(N_("Description of the API"))), ("/healthz", language.say(N_("Health of this server")))]
+    links = [
+        ("/docs", language.say(N_("Description of the API"))),
+        ("/healthz", language.say(N_("Health of this server"))),
+    ]
     return render.page("plain.html", language, title="Holdfast", lines=[language.say(line)], links=links)

@@ -1,8 +1,9 @@
 """Server-sent events that follow one payment (HTML standard, 9.2).
 
-Each message is the whole story as it stands, ready to be shown, and its id is the position of the payment: a browser that
-reconnects with `Last-Event-ID` gets at once what it missed, and nothing again that it has. While something is under way the
-story is sent every half second as well, since its clock runs. A stream has a longest life; the browser then reconnects.
+Each message is the whole story as it stands, ready to be shown, and its id is the position of the payment: a
+browser that reconnects with `Last-Event-ID` gets at once what it missed, and nothing again that it has. While
+something is under way the story is sent every half second as well, since its clock runs. A stream has a
+longest life; the browser then reconnects.
 """
 
 from __future__ import annotations
@@ -14,7 +15,12 @@ from typing import Final
 from litestar.response.sse import ServerSentEventMessage
 
 from holdfast.base.clock import Clock
-from holdfast.base.limits import PAGE_STREAM_LIFE_S, PAGE_STREAM_POLL_S, PAGE_STREAM_RETRY_MS, PAGE_STREAM_TELL_S
+from holdfast.base.limits import (
+    PAGE_STREAM_LIFE_S,
+    PAGE_STREAM_POLL_S,
+    PAGE_STREAM_RETRY_MS,
+    PAGE_STREAM_TELL_S,
+)
 
 EAGER_S: Final = 60.0
 """For so long every change is looked for at once; afterwards at leisure."""
@@ -33,12 +39,16 @@ class Told:
 
 
 async def follow(
-    version: Callable[[], Awaitable[int]], tell: Callable[[], Awaitable[Told]], *, clock: Clock, last_seen: str | None
+    version: Callable[[], Awaitable[int]],
+    tell: Callable[[], Awaitable[Told]],
+    *,
+    clock: Clock,
+    last_seen: str | None,
 ) -> AsyncIterator[ServerSentEventMessage]:
     """Yield the story whenever it changed, until it is settled or the stream's life is over.
 
-    `version` reads cheaply whether anything may have changed; `tell` reads and renders all. `last_seen`: the position that
-    the browser has already.
+    `version` reads cheaply whether anything may have changed; `tell` reads and renders all. `last_seen`: the
+    position that the browser has already.
     """
     begun_s = clock.monotonic_s()
     yield ServerSentEventMessage(data=None, comment="follows", retry=PAGE_STREAM_RETRY_MS)
@@ -58,4 +68,6 @@ async def follow(
 
 
 def _message(told: Told) -> ServerSentEventMessage:
-    return ServerSentEventMessage(data=told.html, event="settled" if told.settled else "story", id=told.position)
+    return ServerSentEventMessage(
+        data=told.html, event="settled" if told.settled else "story", id=told.position
+    )

@@ -1,7 +1,7 @@
 """Languages of the pages: which one a request gets, its catalogue, and how it writes amounts and times.
 
-The catalogue is the gettext file `locale/zh_CN/LC_MESSAGES/holdfast.po` (English is the source text). It is read as it is when the
-process starts, so that a fresh clone needs no compile step and no compiled file can be stale.
+The catalogue is the gettext file `locale/zh_CN/LC_MESSAGES/holdfast.po` (English is the source text). It is
+read as it is when first needed: a fresh clone needs no compile step, and no compiled file can be stale.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from holdfast.base.money import Money, decimal_text
 FOLDER: Final = Path(__file__).parent / "locale"
 DOMAIN: Final = "holdfast"
 LOCALES: Final[dict[str, str]] = {"en": "en_US", "zh-CN": "zh_CN"}
-"""Language tags (BCP 47) that pages are written in, and Babel's name for each. The first is the source language."""
+"""Language tags (BCP 47) of the pages, and Babel's name for each. The first is the source language."""
 
 NAMES: Final[dict[str, str]] = {"en": "English", "zh-CN": "简体中文"}
 """Each language in its own words: what its link says."""
@@ -60,7 +60,7 @@ def translations(tag: str) -> NullTranslations:
 
 
 def choose(asked: str | None, cookie: str | None, accept_language: str | None) -> str:
-    """Return the language for a request: what a link asked for, what was chosen earlier, what the browser prefers."""
+    """Return the language for a request: what a link asks for, what was chosen, what the browser prefers."""
     for tag in (asked, cookie):
         if tag in LOCALES:
             return str(tag)
@@ -106,15 +106,23 @@ class Language:
         value = Decimal(decimal_text(amount))
         if amount.asset.code in _CURRENCIES:
             return str(format_currency(value, amount.asset.code, locale=self._locale))
-        return f"{format_decimal(value, locale=self._locale)} {amount.asset.code}"
+        return f"{format_decimal(value, locale=self._locale, decimal_quantization=False)} {amount.asset.code}"
 
     def seconds(self, duration_s: float) -> str:
         """Write a duration: tenths below ten seconds, then whole seconds, then minutes."""
         if duration_s < 9.95:
-            return self.say("%(number)s s", number=format_decimal(round(duration_s, 1), "0.0", locale=self._locale))
+            return self.say(
+                "%(number)s s", number=format_decimal(round(duration_s, 1), "0.0", locale=self._locale)
+            )
         if duration_s < 90:
             return self.say("%(number)s s", number=round(duration_s))
         return self.say("%(number)s min", number=round(duration_s / 60))
+
+    def mark(self, at_s: float) -> str:
+        """Write a mark on a line of time: no more decimals than it needs."""
+        if at_s < 90:
+            return self.say("%(number)s s", number=format_decimal(round(at_s, 1), "0.#", locale=self._locale))
+        return self.seconds(at_s)
 
     def moment(self, at: datetime) -> str:
         """Write a date and time, in UTC; the browser puts it into its own zone."""

@@ -1,4 +1,4 @@
-"""Templates into answers: one environment per language, and the headers that keep a page from running anything foreign."""
+"""Templates into answers: one environment per language, and headers that let a page run nothing foreign."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _environment(tag: str) -> Environment:
     language = Language(tag)
     environment.globals |= {"lang": tag, "languages": NAMES, "static_version": static_version()}
     environment.filters |= {"money": language.money, "seconds": language.seconds, "moment": language.moment}
-    environment.filters |= {"say": language.say}
+    environment.filters |= {"say": language.say, "mark": language.mark}
     return environment
 
 

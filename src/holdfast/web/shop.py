@@ -24,7 +24,13 @@ ASSET: Final = asset("CNY")
 PRODUCTS: Final[dict[str, Product]] = {
     one.id: one
     for one in (
-        Product("teapot", N_("Celadon teapot"), N_("Thrown by hand, sea-green glaze"), Money(ASSET, 26_800), "teapot"),
+        Product(
+            "teapot",
+            N_("Celadon teapot"),
+            N_("Thrown by hand, sea-green glaze"),
+            Money(ASSET, 26_800),
+            "teapot",
+        ),
         Product("tea", N_("Spring oolong"), N_("100 g, roasted over charcoal"), Money(ASSET, 8_800), "tea"),
     )
 }

@@ -16,7 +16,7 @@ from holdfast.base.errors import HoldfastError, Refused, Unavailable
 from holdfast.base.limits import SANDBOX_CONTROL_TIMEOUT_S
 from holdfast.domains.payments.model import Attempt
 from holdfast.platform.http import HttpClient
-from holdfast.web.locale import Language, N_
+from holdfast.web.locale import N_, Language
 from holdfast.web.view import rail_name
 
 OK_MAX: Final = 299
@@ -49,7 +49,9 @@ TROUBLES: Final[dict[str, Trouble]] = {
     "dark": Trouble(N_("Dark"), N_("Takes connections and never answers"), {"fault": "dark"}),
     "refuse": Trouble(N_("Refuses"), N_("Turns every connection away"), {"fault": "refuse"}),
     "lost": Trouble(
-        N_("Loses answers"), N_("Does what it is asked, but the answer is lost"), {"fault": "lost", "operations": ["authorize", "capture"]}
+        N_("Loses answers"),
+        N_("Does what it is asked, but the answer is lost"),
+        {"fault": "lost", "operations": ["authorize", "capture"]},
     ),
     "decline": Trouble(N_("Declines"), N_("Says no to every payment"), {"fault": "decline"}),
 }
@@ -92,7 +94,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class BookLine:
-    """What one provider's own book says of a payment: how many charges, how many given back in full, how many kept."""
+    """What one provider's own book says of a payment, in numbers of charges."""
 
     name: str
     known: bool
@@ -122,7 +124,9 @@ class Sandbox:
 
     async def set(self, instance: str, trouble: str) -> None:
         """Break `instance` in one way, in place of any other. Raises: `SandboxAway`, `TroubleUnknown`."""
-        if trouble not in TROUBLES or instance not in {one["name"] for one in (await self.state())["instances"]}:
+        if trouble not in TROUBLES or instance not in {
+            one["name"] for one in (await self.state())["instances"]
+        }:
             raise TroubleUnknown
         await self._call("DELETE", f"/_control/faults?instance={quote(instance)}")
         if TROUBLES[trouble].fault:
@@ -176,15 +180,17 @@ async def panel(control: Sandbox, back: str, language: Language) -> Panel:
     return Panel(reachable=True, broken=bool(faults), back=back, providers=providers)
 
 
-def _provider(instance: Mapping[str, Any], faults: Sequence[Mapping[str, Any]], language: Language) -> Provider:
-    name = instance["name"]
+def _provider(
+    instance: Mapping[str, Any], faults: Sequence[Mapping[str, Any]], language: Language
+) -> Provider:
+    name, protocol = instance["name"], instance["protocol"]
     mine = [one for one in faults if one["instance"] in ("*", name)]
     here = _named(mine)
     now = TROUBLES[here].now if here else _OTHER
     return Provider(
         id=name,
         name=rail_name(name, language),
-        kind=language.say(_KINDS[instance["protocol"]]) if instance["protocol"] in _KINDS else instance["protocol"],
+        kind=language.say(_KINDS.get(protocol, protocol)),
         tone="trouble" if mine else "well",
         now=language.say(now),
         choices=tuple(Choice(id_, language.say(one.label), id_ == here) for id_, one in TROUBLES.items()),
@@ -230,5 +236,9 @@ def _verdict(lines: Sequence[BookLine], language: Language) -> str:
     if kept == 0:
         return language.say(N_("No charge is kept"))
     if kept == 1:
-        return language.say(N_("One charge is kept, at %(rail)s"), rail=next(line.name for line in lines if line.kept))
-    return language.say(N_("%(count)s charges are kept. This must never happen: please report it."), count=kept)
+        return language.say(
+            N_("One charge is kept, at %(rail)s"), rail=next(line.name for line in lines if line.kept)
+        )
+    return language.say(
+        N_("%(count)s charges are kept. This must never happen: please report it."), count=kept
+    )

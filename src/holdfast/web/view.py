@@ -1,7 +1,7 @@
 """What a payment looks like, worked out from its rows alone: no database, no clock, no template.
 
-Times are laid on a line from the first moment of the payment to now (or to its last change once all is settled), as parts of
-a thousand of its width, so that a page can draw it without computing.
+Times are laid on a line from the first moment of the payment to now (or to its last change once all is
+settled), as parts of a thousand of its width, so that a page can draw it without computing.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Final
 
 from holdfast.domains.payments.model import Attempt, AttemptState, JournalEntry, Payment, PaymentState
+from holdfast.domains.payments.ports import Op
 from holdfast.web import words
 from holdfast.web.locale import Language
 
@@ -23,7 +24,23 @@ SPAN_S_MIN: Final = 1.0
 _MARK_MIN: Final = 8
 """Narrowest part of a bar, thousandths: narrower could not be seen."""
 
-_TICK_STEPS_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 6 * 3600.0, 86400.0)
+_TICK_STEPS_S: Final = (
+    0.2,
+    0.5,
+    1.0,
+    2.0,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    120.0,
+    300.0,
+    600.0,
+    1800.0,
+    3600.0,
+    6 * 3600.0,
+    86400.0,
+)
 _TICKS_MAX: Final = 6
 
 SETTLED: Final = frozenset(
@@ -38,6 +55,11 @@ SETTLED: Final = frozenset(
 """States of an attempt in which nothing more is awaited."""
 
 _STATES: Final = frozenset(state.value for state in AttemptState)
+_BY_SENDING: Final = {
+    Op.CAPTURE: AttemptState.CAPTURING,
+    Op.CANCEL: AttemptState.CANCELING,
+    Op.REFUND: AttemptState.RETURNING,
+}
 _SILENT: Final = frozenset({AttemptState.UNKNOWN, AttemptState.CANCELING})
 
 
@@ -102,7 +124,7 @@ def settled(payment: Payment, attempts: Sequence[Attempt]) -> bool:
 
 def position(payment: Payment, journal: Sequence[JournalEntry]) -> str:
     """Return a text that changes whenever the payment did."""
-    return f"{payment.version}.{journal[-1].position if journal else 0}"
+    return f"{payment.version}.{len(journal)}"
 
 
 def story(
@@ -146,7 +168,9 @@ def _headline(payment: Payment, tries: Sequence[Attempt], language: Language) ->
     said = words.PAYMENTS[payment.state]
     sentence = language.say(said.sentence)
     silent = next((rail_name(one.rail, language) for one in tries if one.state in _SILENT), None)
-    failed = next((rail_name(one.rail, language) for one in tries if one.state is not AttemptState.CAPTURED), None)
+    failed = next(
+        (rail_name(one.rail, language) for one in tries if one.state is not AttemptState.CAPTURED), None
+    )
     if payment.state is PaymentState.PROCESSING and silent:
         sentence = language.say(words.CARRYING_ON, rail=silent)
     if payment.state is PaymentState.SUCCEEDED and silent:
@@ -157,7 +181,12 @@ def _headline(payment: Payment, tries: Sequence[Attempt], language: Language) ->
 
 
 def _track(
-    attempt: Attempt, journal: Sequence[JournalEntry], begin: datetime, span_s: float, end: datetime, language: Language
+    attempt: Attempt,
+    journal: Sequence[JournalEntry],
+    begin: datetime,
+    span_s: float,
+    end: datetime,
+    language: Language,
 ) -> Track:
     said = words.ATTEMPTS[attempt.state]
     rail = rail_name(attempt.rail, language)
@@ -189,12 +218,20 @@ def _states(attempt: Attempt, journal: Sequence[JournalEntry]) -> list[tuple[dat
     """Return when the attempt entered each state: what its journal tells, ending in the state that it has."""
     told = [(attempt.created_at, AttemptState.SENDING)]
     for entry in journal:
-        named = entry.facts.get("state") if entry.attempt_id == attempt.id else None
-        if isinstance(named, str) and named in _STATES and named != told[-1][1]:
-            told.append((max(entry.at, told[-1][0]), AttemptState(named)))
+        named = _state_by(entry) if entry.attempt_id == attempt.id else None
+        if named is not None and named != told[-1][1]:
+            told.append((max(entry.at, told[-1][0]), named))
     if told[-1][1] != attempt.state:
         told.append((max(attempt.updated_at, told[-1][0]), attempt.state))
     return told
+
+
+def _state_by(entry: JournalEntry) -> AttemptState | None:
+    """Return the state that a line of the journal brings about, if any."""
+    if entry.event == "send":
+        return None if entry.op is None else _BY_SENDING.get(entry.op)
+    named = entry.facts.get("state")
+    return AttemptState(named) if isinstance(named, str) and named in _STATES else None
 
 
 def _ticks(span_s: float) -> tuple[Tick, ...]:

@@ -1,19 +1,24 @@
 """Cards through Stripe's PaymentIntents, or whoever speaks that protocol.
 
-An authorization takes two requests: create an intent (which cannot move money), then confirm it. The price is one round
-trip. What it buys is that every doubt about an attempt is a doubt about an intent whose id is known or can be had:
+An authorization takes two requests: create an intent (which cannot move money), then confirm it. The price
+is one round trip. What it buys is that every doubt about an attempt is a doubt about an intent whose id is
+known or can be had:
 
-- `create` unanswered: nothing can have been held and nothing will, since nobody will confirm that intent. Not done.
-- `confirm` unanswered: unknown, and `cancel` of that intent is a true fence: Stripe charges nothing on it afterwards.
-- the id was lost too (a crash between the two): the same `create` with the same key gives it back, because the key is made
-  from the attempt's reference alone. If the key itself keeps a saved server error, nobody ever had an id to confirm.
+- `create` unanswered: nothing can have been held and nothing will, since nobody will confirm that intent.
+  Not done.
+- `confirm` unanswered: unknown, and `cancel` of that intent is a true fence: Stripe charges nothing on it
+  afterwards.
+- the id was lost too (a crash between the two): the same `create` with the same key gives it back, because
+  the key is made from the attempt's reference alone. If the key itself keeps a saved server error, nobody
+  ever had an id to confirm.
 
-`cancel` and `capture` carry no idempotency key on purpose: an intent can be cancelled or captured only once, so repeating
-them is harmless, while a key would make Stripe repeat a saved 500 for a day. `confirm` and `refund` carry the order's key.
+`cancel` and `capture` carry no idempotency key on purpose: an intent can be cancelled or captured only
+once, so repeating them is harmless, while a key would make Stripe repeat a saved 500 for a day. `confirm`
+and `refund` carry the order's key.
 
-The protocol is spoken directly and not through Stripe's library, because whether a failed request has left this machine
-must be known with certainty (see `platform/http.py` and the decision record). Sources: Stripe API reference: PaymentIntents,
-Refunds, Errors, Idempotent requests, Webhook signatures.
+The protocol is spoken directly and not through Stripe's library, because whether a failed request has left
+this machine must be known with certainty (see `platform/http.py` and the decision record). Sources: Stripe
+API reference: PaymentIntents, Refunds, Errors, Idempotent requests, Webhook signatures.
 """
 
 from __future__ import annotations
@@ -45,12 +50,14 @@ from holdfast.platform.http import HttpClient, Reply
 REFERENCE: Final = "holdfast_reference"
 """The metadata key under which Stripe keeps our reference."""
 
-_PAYER_CODES: Final = frozenset(
-    """authentication_required card_velocity_exceeded expired_card incorrect_cvc incorrect_number incorrect_pin
-    incorrect_zip insufficient_funds invalid_account invalid_cvc invalid_expiry_month invalid_expiry_year lost_card
-    new_account_information_available not_permitted pickup_card pin_try_exceeded restricted_card stolen_card
-    withdrawal_count_limit_exceeded card_not_supported currency_not_supported duplicate_transaction""".split()
-)
+_PAYER_CODES: Final = frozenset((
+    "authentication_required", "card_not_supported", "card_velocity_exceeded", "currency_not_supported",
+    "duplicate_transaction", "expired_card", "incorrect_cvc", "incorrect_number", "incorrect_pin",
+    "incorrect_zip", "insufficient_funds", "invalid_account", "invalid_cvc", "invalid_expiry_month",
+    "invalid_expiry_year", "lost_card", "new_account_information_available", "not_permitted",
+    "pickup_card", "pin_try_exceeded", "restricted_card", "stolen_card",
+    "withdrawal_count_limit_exceeded",
+))  # fmt: skip
 """Decline codes that lie with the payer's card or account. Source: Stripe, "Decline codes"."""
 
 _SETTLED_REFUNDS: Final = ("succeeded", "pending")
@@ -76,6 +83,7 @@ class StripeRail:
             cost_bp=settings.cost_bp,
             timeout_s=settings.timeout_s,
             concurrency_max=settings.concurrency_max,
+            cancels_unseen=True,
         )
 
     @property
@@ -130,7 +138,10 @@ class StripeRail:
         return _with_id(_read_intent(reply, order), intent_id)
 
     async def _create(self, wire: Wire, order: Order) -> str | Answer:
-        """Return the id of the attempt's intent, making it if need be; or what to answer when there is none."""
+        """Return the id of the attempt's intent, making it if need be.
+
+        Or what to answer when there is none.
+        """
         reply = await self._post_create(wire, order)
         if isinstance(reply, Answer):
             if reply.said is Said.UNKNOWN:
@@ -180,7 +191,11 @@ class StripeRail:
         return _with_id(_read_intent(reply, order), intent_id)
 
     async def _located(self, wire: Wire, order: Order) -> str | Answer:
-        """Return the id of the attempt's intent through its key, so that a request still under way meets the same intent."""
+        """Return the id of the attempt's intent by its key.
+
+        A create still under way meets the same intent.
+        """
+        status = 0
         for _ in range(2):
             reply = await self._post_create(wire, order)
             if isinstance(reply, Answer):
@@ -188,12 +203,13 @@ class StripeRail:
             doc = document(reply)
             if reply.status == 200 and doc is not None and isinstance(doc.get("id"), str):
                 return str(doc["id"])
-            if reply.status < 500:
+            status = reply.status
+            if status < 500:
                 return _read_error(reply, doc, order)
             if reply.headers.get("idempotent-replayed") == "true":
                 text = "The rail keeps an error for this attempt's key: no payment was ever made with it."
                 return Answer(Said.CANCELED, code="never_created", message=text)
-        return unanswered(str(reply.status), "The rail could not say.")
+        return unanswered(str(status), "The rail could not say.")
 
     async def _query(self, wire: Wire, order: Order) -> Answer:
         intent_id = order.remote_id
@@ -228,7 +244,7 @@ class StripeRail:
     async def _with_refunds(self, wire: Wire, answer: Answer) -> Answer:
         path = "/v1/refunds?" + urlencode({"payment_intent": answer.remote_id, "limit": "100"})
         reply = await wire.call("GET", path, self._headers())
-        doc = document(reply) if isinstance(reply, Reply) and reply.status == 200 else None
+        doc = document(reply) if not isinstance(reply, Answer) and reply.status == 200 else None
         if doc is None:
             return unanswered(
                 "refunds_unread", "The payment was read, its refunds were not.", remote_id=answer.remote_id
@@ -273,7 +289,10 @@ class StripeRail:
     # webhooks
 
     def read_event(self, headers: Mapping[str, str], body: bytes) -> RailEvent | None:
-        """Check a webhook's signature and read it; None when it says nothing about an attempt. Raises: `RailEventInvalid`."""
+        """Check a webhook's signature and read it; None when it says nothing about an attempt.
+
+        Raises: `RailEventInvalid`.
+        """
         check_signature(
             headers, body, self._settings.webhook_secret.reveal(), now_s=self._clock.now().timestamp()
         )
@@ -285,7 +304,10 @@ class StripeRail:
 
 
 def check_signature(headers: Mapping[str, str], body: bytes, secret: str, *, now_s: float) -> None:
-    """Check `Stripe-Signature`: HMAC-SHA256 over `t.body`, not older than five minutes. Raises: `RailEventInvalid`."""
+    """Check `Stripe-Signature`: HMAC-SHA256 over `t.body`, not older than five minutes.
+
+    Raises: `RailEventInvalid`.
+    """
     lower = {name.lower(): value for name, value in headers.items()}
     parts = [part.strip().split("=", 1) for part in lower.get("stripe-signature", "").split(",")]
     times = [part[1] for part in parts if len(part) == 2 and part[0] == "t" and part[1].isdecimal()]

@@ -1,4 +1,7 @@
-"""What rail adapters share: one request under an order's deadline, and an answer for every way in which it can end."""
+"""What rail adapters share.
+
+One request under an order's deadline, and an answer for every way in which it can end.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,10 @@ class RailEventInvalid(Refused):
 
 @dataclass(frozen=True, slots=True)
 class RailSettings:
-    """Where a rail is, how to prove who we are, and what it costs. `backup_url`: a second host that answers the same keys."""
+    """Where a rail is, how to prove who we are, and what it costs.
+
+    `backup_url`: a second host that answers the same keys.
+    """
 
     name: str
     base_url: str

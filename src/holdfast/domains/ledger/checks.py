@@ -27,6 +27,8 @@ def check_transfer(t: NewTransfer) -> None:
         raise TransferInvalid
     if t.expires_at is not None and t.expires_at.tzinfo is None:
         raise TransferInvalid("expires_at needs a time zone.")
+    if t.kind == "expire_pending":
+        raise TransferInvalid("Holds lapse by themselves.")
     if t.metadata:
         _check_metadata(t)
 

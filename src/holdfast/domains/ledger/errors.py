@@ -8,6 +8,7 @@
     x ChainTooLong       more linked transfers than one chain takes
     x MetadataTooLarge   the metadata of a transfer is beyond its bounds
     x TransferInvalid    a transfer that no ledger could store
+    x CursorInvalid      the statement has no such entry to go on from
     Unavailable
     x LaneFull           too many units wait for their commit
     OutcomeUnknown
@@ -63,6 +64,12 @@ class TransferInvalid(Refused):
     """Account numbers go from 1 to 2^63-1 and codes from 0 to 2^31-1."""
 
     code = "transfer_invalid"
+
+
+class CursorInvalid(Refused):
+    """This account's statement has no such entry to go on from."""
+
+    code = "cursor_invalid"
 
 
 class LaneFull(Unavailable):

@@ -44,7 +44,8 @@ class Balance:
         return self.credits_posted_minor - self.debits_posted_minor - self.debits_pending_minor
 
 
-TransferKind = Literal["posted", "pending", "post_pending", "void_pending"]
+TransferKind = Literal["posted", "pending", "post_pending", "void_pending", "expire_pending"]
+"""`expire_pending` is made by the ledger itself when a hold lapses; nobody may ask for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,3 +134,48 @@ class UnitOutcome:
     status: UnitStatus
     postings: tuple[Posting, ...] = ()
     guard_failed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountView:
+    """An account as it stands. `entries`: how many transfers have touched it."""
+
+    number: AccountId
+    code: str
+    asset: str
+    rule: Rule
+    closed: bool
+    opened_at: datetime
+    entries: int
+    balance: Balance
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of an account's statement. `side`: whether the account was debited or credited; `balance`: after it."""
+
+    id: TransferId
+    at: datetime
+    kind: TransferKind
+    side: Literal["debit", "credit"]
+    other: AccountId
+    amount_minor: int
+    balance: Balance
+    code: int = 0
+    pending_id: TransferId | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AssetTotals:
+    """The sums over all accounts of one asset."""
+
+    asset: str
+    accounts: int
+    totals: Balance
+
+    @property
+    def balanced(self) -> bool:
+        """True when debits equal credits, posted and pending."""
+        t = self.totals
+        return t.debits_posted_minor == t.credits_posted_minor and t.debits_pending_minor == t.credits_pending_minor

@@ -11,17 +11,18 @@ from datetime import datetime
 
 from holdfast.base.clock import Clock, SystemClock
 from holdfast.base.ids import AccountId, TransferId
-from holdfast.base.limits import BATCH_TRANSFERS_MAX, LINKED_TRANSFERS_MAX
+from holdfast.base.limits import BATCH_TRANSFERS_MAX, EXPIRE_ROWS_MAX, LINKED_TRANSFERS_MAX
 from holdfast.domains.ledger import queries
 from holdfast.domains.ledger.checks import check_account, check_transfer
 from holdfast.domains.ledger.errors import BatchTooLarge, ChainTooLong
 from holdfast.domains.ledger.lane import GroupCommitLane
-from holdfast.domains.ledger.model import Balance, NewAccount, NewTransfer, Posting
+from holdfast.domains.ledger.model import Balance, NewAccount, NewTransfer, Outcome, Posting
 from holdfast.domains.ledger.store import accounts as account_store
+from holdfast.domains.ledger.store import reading
 from holdfast.domains.ledger.store.batch import Group
 from holdfast.platform.db import Database
 
-__all__ = ["GroupCommitLane", "PostgresLedger", "chains"]
+__all__ = ["GroupCommitLane", "PostgresLedger", "chains", "expire_due"]
 
 
 def chains(transfers: Sequence[NewTransfer]) -> list[Group]:
@@ -77,6 +78,15 @@ class PostgresLedger:
             check_transfer(t)
         return await self._lane.post(chains(transfers))
 
+    async def expire_due(self, *, limit: int = EXPIRE_ROWS_MAX) -> int:
+        """Release up to `limit` holds whose time is over, oldest first, and return how many. Any process may do it."""
+        async with self._database.connection() as connection:
+            due = await reading.due_holds(connection, self._clock.now(), min(limit, EXPIRE_ROWS_MAX))
+        if not due:
+            return 0
+        postings = await self._lane.post([Group((t,)) for t in due])
+        return sum(p.outcome is Outcome.POSTED for p in postings)
+
     async def balances(self, accounts: Iterable[AccountId], *, at: datetime | None = None) -> dict[AccountId, Balance]:
         """Return balances now, or as they stood at `at`; an account that does not exist is left out."""
         return await queries.balances(self._database, list(accounts), at=at)
@@ -84,3 +94,8 @@ class PostgresLedger:
     async def find(self, ids: Iterable[TransferId]) -> dict[TransferId, Posting]:
         """Return what became of each id that the ledger has seen."""
         return await queries.find(self._database, list(ids))
+
+
+async def expire_due(ledger: PostgresLedger, *, limit: int = EXPIRE_ROWS_MAX) -> int:
+    """Release up to `limit` lapsed holds and return how many; a worker calls it again while it returns `limit`."""
+    return await ledger.expire_due(limit=limit)

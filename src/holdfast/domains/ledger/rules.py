@@ -30,6 +30,8 @@ UNKNOWN_ASSET: Final = -1
 HoldState = Literal["open", "posted", "voided", "expired"]
 Decision = tuple[Outcome, int]
 
+RELEASING: Final = ("void_pending", "expire_pending")
+
 KEPT: Final = frozenset(outcome for outcome in Outcome if outcome >= Outcome.DEBIT_ACCOUNT_NOT_FOUND)
 """Refusals that depended on the state of the ledger: the id stays refused. The others lie in the request itself."""
 
@@ -84,7 +86,7 @@ def same_content(one: NewTransfer, other: NewTransfer) -> bool:
 def malformed(t: NewTransfer, now: datetime) -> Outcome | None:
     """Return the refusal that lies in the request alone, if there is one."""
     amount = t.amount_minor
-    if t.kind == "void_pending" or (t.kind == "post_pending" and amount is None):
+    if t.kind in RELEASING or (t.kind == "post_pending" and amount is None):
         if amount is not None:
             return Outcome.AMOUNT_INVALID
     elif type(amount) is not int or not 0 < amount <= AMOUNT_MINOR_MAX:
@@ -154,7 +156,7 @@ class Rulebook:
             return self._refuse(t, missing)
         if not debit.asset == credit.asset == ASSET_NUMBERS.get(t.asset, UNKNOWN_ASSET):
             return self._refuse(t, Outcome.ASSETS_DIFFER)
-        if (debit.closed or credit.closed) and t.kind != "void_pending":
+        if (debit.closed or credit.closed) and t.kind not in RELEASING:
             return self._refuse(t, Outcome.ACCOUNT_CLOSED)
         if t.kind == "posted" or t.kind == "pending":
             if t.pending_id is not None:
@@ -212,6 +214,8 @@ class Rulebook:
             return self._refuse(t, Outcome.PENDING_ALREADY_POSTED)
         if hold.state == "voided":
             return self._refuse(t, Outcome.PENDING_ALREADY_VOIDED)
+        if t.kind == "expire_pending":
+            return self._expire(t, hold, now)
         if hold.state == "expired" or (hold.expires_at is not None and hold.expires_at <= now):
             return self._refuse(t, Outcome.PENDING_EXPIRED)
         amount = hold.amount if t.amount_minor is None else t.amount_minor
@@ -227,6 +231,15 @@ class Rulebook:
             hold.state = "voided"
         self.known[t.id] = (t, amount)
         return Outcome.POSTED, amount
+
+    def _expire(self, t: NewTransfer, hold: Hold, now: datetime) -> Decision:
+        if hold.state == "expired":
+            return self._refuse(t, Outcome.PENDING_EXPIRED)
+        if hold.expires_at is None or hold.expires_at > now:
+            return Outcome.EXPIRY_INVALID, 0
+        self.lapse(hold)
+        self.known[t.id] = (t, hold.amount)
+        return Outcome.POSTED, hold.amount
 
     def lapse(self, hold: Hold) -> None:
         """Release an open hold whose time is over."""

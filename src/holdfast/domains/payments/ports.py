@@ -74,11 +74,13 @@ class RailTraits:
     timeout_s: float = 10.0
     concurrency_max: int = 64
     confirms_later: bool = False
+    cancels_unseen: bool = False
+    """Cancelling works by our reference too: a request for it that is still under way will find it canceled."""
 
     @property
     def tombstones(self) -> bool:
         """Whether cancel fences a reference that the rail may never have seen."""
-        return self.fence is FenceClass.F2
+        return self.fence is FenceClass.F2 or self.cancels_unseen
 
 
 @dataclass(frozen=True, slots=True)

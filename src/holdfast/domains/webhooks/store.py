@@ -33,7 +33,8 @@ _DELIVERY: Final = """d.id, d.endpoint_id, d.message_id, d.event_type, d.body, d
 
 def _endpoint(row: Row) -> Endpoint:
     secret, previous = Secret(row[5]), Secret(row[6]) if row[6] is not None else None
-    return Endpoint(EndpointId(row[0]), *row[1:4], tuple(row[4]), secret, previous, *row[7:])
+    head, tail = row[1:4], row[7:]
+    return Endpoint(EndpointId(row[0]), *head, tuple(row[4]), secret, previous, *tail)
 
 
 def _delivery(row: Row) -> Delivery:
@@ -41,7 +42,7 @@ def _delivery(row: Row) -> Delivery:
 
 
 async def _all(connection: Connection, sql: str, parameters: Any) -> list[Row]:  # noqa: ANN401 - as psycopg takes them
-    return await (await connection.execute(sql, parameters)).fetchall()  # type: ignore[arg-type]
+    return await (await connection.execute(sql, parameters)).fetchall()
 
 
 async def endpoints(

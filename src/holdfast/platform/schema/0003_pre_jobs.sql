@@ -1,3 +1,4 @@
+-- squawk-ignore-file prefer-identity -- the tables are pgqueuer's, which has bigserial
 -- Background jobs: the tables of pgqueuer 1.6 as `pgq sql install` writes them, in a schema of their own. A test compares.
 create schema jobs;
 comment on schema jobs is 'Background jobs and schedules, worked off by pgqueuer.';

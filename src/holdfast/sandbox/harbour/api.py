@@ -67,6 +67,10 @@ class HarbourProvider:
             return _error(HarbourError(401, "key_expired", "This API key has expired."))
         return self.failure(verdict.error_before)
 
+    def busy(self) -> Response:
+        """Answer that a request with the same key is being carried out."""
+        return _error(HarbourError(409, "in_progress", "The same request is being carried out right now."))
+
     def failure(self, status: int) -> Response:
         """A server error."""
         return _error(HarbourError(status, "internal", "The bank cannot answer properly right now."))
@@ -74,9 +78,9 @@ class HarbourProvider:
     def perform(self, call: Call, verdict: Verdict) -> Response:
         """Authenticate and carry out."""
         bank = Bank(self._store, self._instance, call.now_ms, self._emit)
+        if not call.headers.get("authorization", "").startswith("Bearer sk_test_"):
+            return _error(HarbourError(401, "key_invalid", "A key that begins with sk_test_ is needed."))
         try:
-            if not call.headers.get("authorization", "").startswith("Bearer sk_test_"):
-                raise HarbourError(401, "key_invalid", "A key that begins with sk_test_ is needed.")
             answer = self._endpoint(bank, call, verdict)
         except HarbourError as error:
             return _error(error)

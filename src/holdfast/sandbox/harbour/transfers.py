@@ -49,7 +49,10 @@ class Bank:
         return self.caught_up(doc)
 
     def caught_up(self, doc: Doc) -> Doc:
-        """Let time do what it has done: the bank settles or expires on the dot, however late its timers run."""
+        """Let time do what it has done.
+
+        The bank settles or expires on the dot, however late its timers run.
+        """
         if doc["status"] != "received":
             return doc
         if doc["_settles_ms"] is not None and doc["_settles_ms"] <= min(self.now_ms, doc["_expires_ms"] - 1):
@@ -60,7 +63,10 @@ class Bank:
         return doc
 
     def initiate(self, end_to_end_id: str, body: dict[str, Any], verdict: Verdict) -> tuple[Doc, bool]:
-        """Accept a transfer; return it and whether it is new. The same id again gives the transfer as it stands."""
+        """Accept a transfer; return it and whether it is new.
+
+        The same id again gives the transfer as it stands.
+        """
         if not _ID.match(end_to_end_id):
             raise HarbourError(
                 422, "end_to_end_id_invalid", "An end_to_end_id has 1 to 120 plain characters."

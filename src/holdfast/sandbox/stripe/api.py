@@ -1,8 +1,9 @@
 """Stripe's endpoints: authentication, idempotency, routing, expansion.
 
-Idempotency as Stripe documents it for v1: the status and body of the first request that began executing are kept for its
-key, whether it succeeded or failed, 500s included, and are repeated for at least 24 hours; other parameters with the same
-key are an `idempotency_error`; what failed validation, authentication or rate limiting is not kept.
+Idempotency as Stripe documents it for v1: the status and body of the first request that began executing are
+kept for its key, whether it succeeded or failed, 500s included, and are repeated for at least 24 hours;
+other parameters with the same key are an `idempotency_error`; what failed validation, authentication or
+rate limiting is not kept.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ class StripeProvider:
     def _form_or_empty(call: Call) -> Form:
         try:
             return forms.read(call.body.decode())
-        except (forms.FormInvalid, UnicodeDecodeError):
+        except (forms.FormError, UnicodeDecodeError):
             return {}
 
     # answers without doing anything
@@ -117,6 +118,11 @@ class StripeProvider:
             text = "Expired API Key provided: sk_test_****. Platform access may have been revoked."
             return self._error(StripeError(401, "invalid_request_error", text, code="api_key_expired"))
         return self.failure(verdict.error_before)
+
+    def busy(self) -> Response:
+        """Answer that a request with the same key is being carried out."""
+        text = "A request with this idempotency key is being carried out right now."
+        return self._error(StripeError(409, "idempotency_error", text, code="idempotency_key_in_use"))
 
     def failure(self, status: int) -> Response:
         """A server error."""
@@ -154,7 +160,7 @@ class StripeProvider:
             except (binascii.Error, UnicodeDecodeError):
                 given = ""
         if not given:
-            raise StripeError(401, "invalid_request_error", "You did not provide an API key.")
+            raise StripeError(401, "invalid_request_error", "The request carries no API key.")
         if not given.startswith("sk_test_"):
             raise StripeError(401, "invalid_request_error", f"Invalid API Key provided: {given[:8]}****")
 
@@ -174,26 +180,21 @@ class StripeProvider:
                 self._store.save(desk.instance, key, kept, now_ms=call.now_ms)
             return answer
         if saved.fingerprint != fingerprint:
-            raise StripeError(
-                400,
-                "idempotency_error",
-                "Keys for idempotent requests can only be used with the same parameters they were first used with. "
-                f"Try using a key other than '{key}' if you meant to execute a different request.",
-            )
+            text = f"The key '{key}' was first used with other parameters; another request needs another key."
+            raise StripeError(400, "idempotency_error", text)
         return Response(saved.status, saved.body, {"idempotent-replayed": "true"})
 
     def _run(self, desk: Desk, call: Call, verdict: Verdict) -> tuple[Response, bool]:
         """Return the answer, and whether an endpoint had begun executing."""
         found = _route(call.method, call.path)
+        if found is None:
+            text = f"Unrecognized request URL ({call.method}: {call.path})."
+            return self._error(StripeError(404, "invalid_request_error", text)), False
         try:
-            if found is None:
-                raise StripeError(
-                    404, "invalid_request_error", f"Unrecognized request URL ({call.method}: {call.path})."
-                )
-            try:
-                form = forms.read(call.body.decode() if call.method == "POST" else call.query)
-            except (forms.FormInvalid, UnicodeDecodeError) as error:
-                raise errors.invalid(str(error)) from error
+            form = forms.read(call.body.decode() if call.method == "POST" else call.query)
+        except (forms.FormError, UnicodeDecodeError) as error:
+            return self._error(errors.invalid(str(error))), False
+        try:
             doc = self._endpoint(desk, found[1], found[2], form, verdict)
             return as_json(200, objects.public(self._expanded(desk, doc, form))), True
         except StripeError as error:
@@ -332,7 +333,7 @@ def _create_method(desk: Desk, form: Form) -> Doc:
         card = CARDS_BY_TOKEN.get(str(token).replace("tok_", "pm_card_"))
     if card is None:
         raise StripeError(
-            402, "card_error", "Your card was declined. Your request was in test mode, but used a non test card.",
+            402, "card_error", "Your card was declined: in test mode only test cards work.",
             code="card_declined", decline_code="test_mode_live_card", param="card[number]", executed=True,
         )  # fmt: skip
     method = objects.payment_method(card, created=desk.now_s)

@@ -54,7 +54,11 @@ class Desk:
         card = CARDS_BY_TOKEN.get(object_id)
         if card is not None:
             return objects.payment_method(card, created=self.now_s, object_id=object_id)
-        return self._get("payment_method", object_id, "PaymentMethod")
+        doc = self.store.get(self.instance, "payment_method", object_id)
+        if doc is None:
+            text = f"No such PaymentMethod: '{object_id}'"
+            raise errors.invalid(text, param="payment_method", code="resource_missing")
+        return doc
 
     def _get(self, kind: str, object_id: str, spoken: str) -> Doc:
         doc = self.store.get(self.instance, kind, object_id)

@@ -40,11 +40,9 @@ class StripeError(Exception):
         return {"error": error}
 
 
-def invalid(
-    message: str, *, param: str | None = None, code: str | None = None, **extra: object
-) -> StripeError:
+def invalid(message: str, *, param: str | None = None, code: str | None = None) -> StripeError:
     """400: the request cannot be understood. Not kept for its key."""
-    return StripeError(400, "invalid_request_error", message, code=code, param=param, **extra)
+    return StripeError(400, "invalid_request_error", message, code=code, param=param)
 
 
 def missing(param: str) -> StripeError:

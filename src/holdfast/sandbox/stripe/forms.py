@@ -12,24 +12,27 @@ DEPTH_MAX: Final = 6
 _NAME: Final = re.compile(r"^([^\[\]]+)((?:\[[^\[\]]*\])*)$")
 
 
-class FormInvalid(ValueError):
+class FormError(ValueError):
     """The body is not a form that this API reads."""
 
 
 def read(text: str) -> Form:
-    """Parse an urlencoded text into nested dicts; lists come back as lists of texts or dicts. Raises: `FormInvalid`."""
+    """Parse an urlencoded text into nested dicts; lists come back as lists of texts or dicts.
+
+    Raises: `FormError`.
+    """
     try:
         pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text), max_num_fields=FIELDS_MAX)
     except ValueError as error:
-        raise FormInvalid("Invalid form body") from error
+        raise FormError("Invalid form body") from error
     root: Form = {}
     for name, value in pairs:
         match = _NAME.match(name)
         if match is None:
-            raise FormInvalid(f"Invalid parameter name: {name}")
+            raise FormError(f"Invalid parameter name: {name}")
         parts = [match[1], *re.findall(r"\[([^\[\]]*)\]", match[2])]
         if len(parts) > DEPTH_MAX:
-            raise FormInvalid(f"Parameter nested too deeply: {name}")
+            raise FormError(f"Parameter nested too deeply: {name}")
         _place(root, parts, value, name)
     return {key: _settle(value) for key, value in root.items()}
 
@@ -38,13 +41,13 @@ def _place(node: Form, parts: list[str], value: str, name: str) -> None:
     for part in parts[:-1]:
         step = node.setdefault(_slot(node, part), {})
         if not isinstance(step, dict):
-            raise FormInvalid(f"Parameter given twice with different shapes: {name}")
+            raise FormError(f"Parameter given twice with different shapes: {name}")
         node = step
     node[_slot(node, parts[-1])] = value
 
 
 def _slot(node: Form, part: str) -> str:
-    return part if part else str(len(node))
+    return part or str(len(node))
 
 
 def _settle(value: Any) -> Any:  # noqa: ANN401 - nested texts, lists and dicts

@@ -17,17 +17,21 @@ from holdfast.sandbox.stripe.desk import Desk
 from holdfast.sandbox.stripe.forms import Form
 
 _CREATE: Final = (
-    "amount currency capture_method confirm confirmation_method customer description error_on_requires_action expand "
-    "metadata off_session payment_method payment_method_types automatic_payment_methods receipt_email return_url "
-    "setup_future_usage statement_descriptor statement_descriptor_suffix transfer_group payment_method_options"
-).split()
+    "amount", "currency", "capture_method", "confirm", "confirmation_method", "customer", "description",
+    "error_on_requires_action", "expand", "metadata", "off_session", "payment_method",
+    "payment_method_types", "automatic_payment_methods", "receipt_email", "return_url",
+    "setup_future_usage", "statement_descriptor", "statement_descriptor_suffix", "transfer_group",
+    "payment_method_options",
+)  # fmt: skip
 _CONFIRM: Final = (
-    "payment_method error_on_requires_action off_session return_url capture_method expand receipt_email "
-    "payment_method_types payment_method_options setup_future_usage client_secret use_stripe_sdk"
-).split()
+    "payment_method", "error_on_requires_action", "off_session", "return_url", "capture_method",
+    "expand", "receipt_email", "payment_method_types", "payment_method_options", "setup_future_usage",
+    "client_secret", "use_stripe_sdk",
+)  # fmt: skip
 _CAPTURE: Final = (
-    "amount_to_capture final_capture metadata statement_descriptor statement_descriptor_suffix expand".split()
-)
+    "amount_to_capture", "final_capture", "metadata", "statement_descriptor",
+    "statement_descriptor_suffix", "expand",
+)  # fmt: skip
 _CANCEL_REASONS: Final = ("duplicate", "fraudulent", "requested_by_customer", "abandoned")
 _OPEN: Final = ("requires_payment_method", "requires_confirmation", "requires_action")
 
@@ -74,13 +78,13 @@ def confirm(desk: Desk, intent_id: str, form: Form, verdict: Verdict) -> Doc:
 def _confirmed(desk: Desk, intent: Doc, form: Form, verdict: Verdict) -> Doc:
     if intent["status"] not in _OPEN:
         raise errors.unexpected_state(
-            f"You cannot confirm this PaymentIntent because it has a status of {intent['status']}.",
+            f"A PaymentIntent in {intent['status']} cannot be confirmed.",
             objects.public(intent),
         )
     token = params.text(form, "payment_method") or intent["payment_method"]
     if token is None:
         raise errors.unexpected_state(
-            "You cannot confirm this PaymentIntent because it's missing a payment method.",
+            "This PaymentIntent has no payment method to confirm it with.",
             objects.public(intent),
         )
     method = desk.method(token)
@@ -98,9 +102,8 @@ def _confirmed(desk: Desk, intent: Doc, form: Form, verdict: Verdict) -> Doc:
 
 def _needs_action(desk: Desk, intent: Doc, method: Doc, form: Form) -> Doc:
     if params.boolean(form, "error_on_requires_action") or params.boolean(form, "off_session"):
-        text = "Your card was declined. This transaction requires authentication."
-        _decline(desk, intent, method, Card("", "", code="authentication_required", decline_code="authentication_required",
-                                            message=text))  # fmt: skip
+        code, text = "authentication_required", "Your card was declined: it needs authentication."
+        _decline(desk, intent, method, Card("", "", code=code, decline_code=code, message=text))
     intent |= {
         "payment_method": method["id"],
         "status": "requires_action",
@@ -175,8 +178,7 @@ def capture(desk: Desk, intent_id: str, form: Form, verdict: Verdict) -> Doc:
     intent = desk.intent(intent_id)
     if intent["status"] != "requires_capture":
         raise errors.unexpected_state(
-            "This PaymentIntent could not be captured because it has a status of "
-            f"{intent['status']}. Only a PaymentIntent with one of the following statuses may be captured: requires_capture.",
+            f"Only a PaymentIntent in requires_capture can be captured; this one is in {intent['status']}.",
             objects.public(intent),
         )
     held = intent["amount_capturable"]
@@ -212,10 +214,7 @@ def cancel(desk: Desk, intent_id: str, form: Form) -> Doc:
     intent = desk.intent(intent_id)
     if intent["status"] not in (*_OPEN, "requires_capture"):
         raise errors.unexpected_state(
-            f"You cannot cancel this PaymentIntent because it has a status of {intent['status']}. Only a PaymentIntent "
-            "with one of the following statuses may be canceled: requires_payment_method, requires_capture, "
-            "requires_confirmation, requires_action, processing.",
-            objects.public(intent),
+            f"A PaymentIntent in {intent['status']} cannot be canceled any more.", objects.public(intent)
         )
     held = intent["amount_capturable"]
     intent |= {

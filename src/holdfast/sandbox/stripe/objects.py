@@ -1,4 +1,7 @@
-"""Stripe's objects as JSON documents. Names and shapes are those of Stripe's API reference; keys that begin with `_` stay inside."""
+"""Stripe's objects as JSON documents.
+
+Names and shapes are those of Stripe's API reference; keys that begin with `_` stay inside.
+"""
 
 from __future__ import annotations
 

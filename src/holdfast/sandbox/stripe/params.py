@@ -73,7 +73,10 @@ def choice(form: Form, name: str, options: tuple[str, ...]) -> str | None:
 
 
 def metadata(form: Form, before: dict[str, str] | None = None) -> dict[str, str]:
-    """Merge `metadata[…]` into what was there; an empty text removes a key. At most 50 keys of 40, values of 500 characters."""
+    """Merge `metadata[…]` into what was there; an empty text removes a key.
+
+    At most 50 keys of 40, values of 500 characters.
+    """
     merged = dict(before or {})
     given = form.get("metadata", {})
     if given == "":

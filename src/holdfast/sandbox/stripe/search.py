@@ -1,6 +1,7 @@
 """The query language of `/search`, the part of it that finds an object by what the caller knows.
 
-Clauses `metadata['key']:'value'` and `status:'value'` joined by AND. Source: Stripe API, "Search query language".
+Clauses `metadata['key']:'value'` and `status:'value'` joined by AND. Source: Stripe API, "Search query
+language".
 """
 
 from __future__ import annotations

@@ -31,7 +31,8 @@ function show(place, html) {
 
 /** Follow the payment until nothing more is awaited: by server-sent events, or by asking when they do not come through. */
 function follow(story) {
-  const id = story.dataset.payment;
+  const at = `/checkout/${story.dataset.payment}`;
+  const lang = `?lang=${document.documentElement.lang}`;
   const announce = document.getElementById("announce");
 
   const tell = (html) => {
@@ -44,7 +45,7 @@ function follow(story) {
 
   const ask = async () => {
     try {
-      const answer = await fetch(`/checkout/${id}/story`, { headers: { Accept: "text/html" } });
+      const answer = await fetch(`${at}/story${lang}`);
       if (answer.ok) tell(await answer.text());
       if (answer.headers.get("X-Settled") === "yes") return;
     } catch {
@@ -54,7 +55,7 @@ function follow(story) {
   };
 
   if (!("EventSource" in window)) return void ask();
-  const events = new EventSource(`/checkout/${id}/events`);
+  const events = new EventSource(`${at}/events${lang}`);
   events.addEventListener("story", (event) => tell(event.data));
   events.addEventListener("settled", (event) => {
     tell(event.data);
@@ -72,7 +73,7 @@ function tend(panel) {
     const form = event.target;
     const body = new URLSearchParams(new FormData(form, event.submitter));
     try {
-      const answer = await fetch(form.action, { method: "POST", body, headers: { "X-Part": "providers" } });
+      const answer = await fetch(`${form.action}?lang=${document.documentElement.lang}`, { method: "POST", body, headers: { "X-Part": "providers" } });
       if (!answer.ok) throw new Error(String(answer.status));
       const fresh = document.createElement("template");
       fresh.innerHTML = await answer.text();

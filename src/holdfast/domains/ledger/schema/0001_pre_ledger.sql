@@ -27,10 +27,10 @@ comment on index ledger.accounts_code_key is 'Finding an account by its name.';
 
 create table ledger.balances (
     number bigint primary key,
-    debits_posted bigint not null default 0 check (debits_posted >= 0),
-    credits_posted bigint not null default 0 check (credits_posted >= 0),
-    debits_pending bigint not null default 0 check (debits_pending >= 0),
-    credits_pending bigint not null default 0 check (credits_pending >= 0),
+    debits_posted bigint not null default 0,
+    credits_posted bigint not null default 0,
+    debits_pending bigint not null default 0,
+    credits_pending bigint not null default 0,
     entries bigint not null default 0,
     last_transfer uuid not null default '00000000-0000-0000-0000-000000000000',
     prior_transfer uuid not null default '00000000-0000-0000-0000-000000000000',
@@ -38,7 +38,7 @@ create table ledger.balances (
     rule smallint not null,
     closed boolean not null default false
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
-comment on table ledger.balances is 'The sums of each account so far, minor units. Half of each page is kept free so that updates stay on it; no changing column is indexed.';
+comment on table ledger.balances is 'The sums of each account so far, minor units. Half of each page is kept free so that updates stay on it; no changing column is indexed. Its bounds are checked by the functions below, once for each batch: a check constraint is parsed anew for each statement.';
 comment on column ledger.balances.entries is 'How many transfers have touched the account.';
 comment on column ledger.balances.last_transfer is 'Newest transfer that touched the account; nil when there is none.';
 comment on column ledger.balances.prior_transfer is 'Newest transfer before the batch that last touched the account.';
@@ -116,11 +116,11 @@ comment on sequence ledger.batch_number is 'Numbers batches; drawn after the acc
 create table ledger.batches (
     number bigint primary key,
     chain smallint not null,
-    position bigint not null check (position > 0),
+    position bigint not null,
     at timestamptz not null,
-    transfers integer not null check (transfers between 0 and 8192),
-    refusals integer not null check (refusals between 0 and 8192),
-    hash bytea not null check (octet_length(hash) = 32),
+    transfers integer not null,
+    refusals integer not null,
+    hash bytea not null,
     unique (chain, position)
 );
 comment on table ledger.batches is 'One row for each committed batch, linked by hash to the one before it on its chain.';
@@ -158,7 +158,6 @@ create function ledger.record_v1(
     p_balancing smallint[], p_asked bigint[], p_pending uuid[], p_refused uuid[], p_refusal smallint[], p_marked bigint[],
     out batch bigint, out at timestamptz
 ) language plpgsql
-set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 declare
     v_chain integer := 0;
@@ -182,20 +181,15 @@ begin
         || coalesce(array_send(p_refusal), ''::bytea));
     insert into ledger.transfers (id, seq, at, debit, credit, amount, debit_prev, credit_prev, code, asset, kind,
                                   balancing, asked, pending_id, expires_at, metadata)
-    select u.id, batch * 8192 + u.position - 1, at, u.debit, u.credit, u.amount,
-           case when u.debit_prev = 0 then p_prior[u.debit_index] else p_id[u.debit_prev] end,
-           case when u.credit_prev = 0 then p_prior[u.credit_index] else p_id[u.credit_prev] end,
-           u.code, u.asset, u.kind, u.balancing, u.asked, u.pending_id, u.expires_at, u.metadata
-    from unnest(p_id, p_debit, p_credit, p_amount, p_debit_prev, p_credit_prev, p_debit_index, p_credit_index, p_code,
-                p_asset, p_kind, p_balancing, p_asked, p_pending, p_expires, p_metadata) with ordinality
-        as u (id, debit, credit, amount, debit_prev, credit_prev, debit_index, credit_index, code,
-              asset, kind, balancing, asked, pending_id, expires_at, metadata, position);
+    select p_id[i], batch * 8192 + i - 1, at, p_debit[i], p_credit[i], p_amount[i],
+           case when p_debit_prev[i] = 0 then p_prior[p_debit_index[i]] else p_id[p_debit_prev[i]] end,
+           case when p_credit_prev[i] = 0 then p_prior[p_credit_index[i]] else p_id[p_credit_prev[i]] end,
+           p_code[i], p_asset[i], p_kind[i], p_balancing[i], p_asked[i], p_pending[i], p_expires[i], p_metadata[i]
+    from generate_series(1, cardinality(p_id)) as i;
     if 1 = any (p_kind) then
         insert into ledger.open_holds (id, debit, credit, asset, amount, expires_at)
-        select u.id, u.debit, u.credit, u.asset, u.amount, u.expires_at
-        from unnest(p_id, p_debit, p_credit, p_asset, p_amount, p_kind, p_expires)
-            as u (id, debit, credit, asset, amount, kind, expires_at)
-        where u.kind = 1;
+        select p_id[i], p_debit[i], p_credit[i], p_asset[i], p_amount[i], p_expires[i]
+        from generate_series(1, cardinality(p_id)) as i where p_kind[i] = 1;
     end if;
     if p_pending is not null then
         delete from ledger.open_holds h using unnest(p_pending) as u (id) where h.id = u.id;
@@ -235,37 +229,39 @@ as $$
 declare
     v_prior uuid[];
     v_marked bigint[];
+    v_unsure bigint[];
 begin
-    with u as (
-        select * from unnest(p_number, p_account_asset, p_debits, p_credits, p_debit_holds, p_credit_holds, p_entries, p_last, p_wanted)
-            as u (number, asset, debits, credits, debit_holds, credit_holds, entries, last, wanted)
-    ), changed as (
+    with changed as (
         update ledger.balances b
-        set debits_posted = b.debits_posted + u.debits,
-            credits_posted = b.credits_posted + u.credits,
-            debits_pending = b.debits_pending + coalesce(u.debit_holds, 0),
-            credits_pending = b.credits_pending + coalesce(u.credit_holds, 0),
-            entries = b.entries + u.entries,
+        set debits_posted = b.debits_posted + p_debits[i],
+            credits_posted = b.credits_posted + p_credits[i],
+            debits_pending = b.debits_pending + coalesce(p_debit_holds[i], 0),
+            credits_pending = b.credits_pending + coalesce(p_credit_holds[i], 0),
+            entries = b.entries + p_entries[i],
             prior_transfer = b.last_transfer,
-            last_transfer = case when u.entries = 0 then b.last_transfer else u.last end
-        from u where b.number = u.number
-        returning b.number, b.asset, b.rule, b.closed, b.prior_transfer, b.entries, u.entries as added,
-            b.debits_posted - u.debits as debits_before, b.credits_posted - u.credits as credits_before,
-            b.debits_pending - coalesce(u.debit_holds, 0) as debits_held, b.credits_pending - coalesce(u.credit_holds, 0) as credits_held,
-            coalesce(u.wanted, false) or b.closed or b.asset <> u.asset
-            or (b.rule = 1 and b.credits_posted - u.credits < b.debits_posted + b.debits_pending)
-            or (b.rule = 2 and b.debits_posted - u.debits < b.credits_posted + b.credits_pending)
+            last_transfer = case when p_entries[i] = 0 then b.last_transfer else p_last[i] end
+        from generate_series(1, cardinality(p_number)) as i
+        where b.number = p_number[i]
+        returning b.number, b.prior_transfer, b.entries >> 6 <> (b.entries - p_entries[i]) >> 6 as marked,
+            b.closed or b.asset <> p_account_asset[i] or coalesce(p_wanted[i], false)
+            or (b.rule = 1 and b.credits_posted - p_credits[i] < b.debits_posted + b.debits_pending)
+            or (b.rule = 2 and b.debits_posted - p_debits[i] < b.credits_posted + b.credits_pending)
             or b.debits_posted + b.debits_pending > 9007199254740991
             or b.credits_posted + b.credits_pending > 9007199254740991 as unsure
     )
-    select array_agg(c.number), array_agg(c.prior_transfer),
-           array_agg(c.number) filter (where c.entries >> 6 <> (c.entries - c.added) >> 6),
-           array_agg(c.number) filter (where c.unsure), array_agg(c.asset) filter (where c.unsure),
-           array_agg(c.rule) filter (where c.unsure), array_agg(c.closed) filter (where c.unsure),
-           array_agg(c.debits_before) filter (where c.unsure), array_agg(c.credits_before) filter (where c.unsure),
-           array_agg(c.debits_held) filter (where c.unsure), array_agg(c.credits_held) filter (where c.unsure)
-    into present, v_prior, v_marked, number, asset, rule, closed, debits_posted, credits_posted, debits_pending, credits_pending
+    select array_agg(c.number), array_agg(c.prior_transfer), array_agg(c.number) filter (where c.marked),
+           array_agg(c.number) filter (where c.unsure)
+    into present, v_prior, v_marked, v_unsure
     from changed c;
+    if v_unsure is not null then
+        select array_agg(b.number), array_agg(b.asset), array_agg(b.rule), array_agg(b.closed),
+               array_agg(b.debits_posted - p_debits[i]), array_agg(b.credits_posted - p_credits[i]),
+               array_agg(b.debits_pending - coalesce(p_debit_holds[i], 0)),
+               array_agg(b.credits_pending - coalesce(p_credit_holds[i], 0))
+        into number, asset, rule, closed, debits_posted, credits_posted, debits_pending, credits_pending
+        from generate_series(1, cardinality(p_number)) as i join ledger.balances b on b.number = p_number[i]
+        where b.number = any (v_unsure);
+    end if;
     if not p_plain or number is not null or present is distinct from p_number then
         return;
     end if;
@@ -305,15 +301,14 @@ declare
     v_broken bigint;
 begin
     update ledger.balances b
-    set debits_posted = b.debits_posted + u.debits,
-        credits_posted = b.credits_posted + u.credits,
-        debits_pending = b.debits_pending + u.debit_holds,
-        credits_pending = b.credits_pending + u.credit_holds,
-        entries = b.entries - u.entries_less,
-        last_transfer = case when u.last = '00000000-0000-0000-0000-000000000000' then b.prior_transfer else u.last end
-    from unnest(p_changed, p_debits, p_credits, p_debit_holds, p_credit_holds, p_entries_less, p_last)
-        as u (number, debits, credits, debit_holds, credit_holds, entries_less, last)
-    where b.number = u.number;
+    set debits_posted = b.debits_posted + p_debits[i],
+        credits_posted = b.credits_posted + p_credits[i],
+        debits_pending = b.debits_pending + p_debit_holds[i],
+        credits_pending = b.credits_pending + p_credit_holds[i],
+        entries = b.entries - p_entries_less[i],
+        last_transfer = case when p_last[i] = '00000000-0000-0000-0000-000000000000' then b.prior_transfer else p_last[i] end
+    from generate_series(1, cardinality(p_changed)) as i
+    where b.number = p_changed[i];
     select array_agg(b.prior_transfer order by u.position),
            array_agg(b.number) filter (where b.entries >> 6 <> (b.entries - u.added) >> 6),
            min(b.number) filter (where

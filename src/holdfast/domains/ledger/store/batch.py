@@ -7,6 +7,7 @@ and indexes that go to the database count from 1.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -116,30 +117,26 @@ class Row:
     released: int = 0
 
 
-class Columns:
-    """The columns of the transfers to store, in the order that the functions of the schema take them."""
-
-    __slots__ = ("ids", "values")
-
-    def __init__(self, rows: Sequence[NewTransfer], amounts: Sequence[int] | Integers, kinds: Sequence[int] | Integers,
-                 index: Integers) -> None:  # fmt: skip
-        self.ids = [t.id.bytes for t in rows]
-        prev = previous(index)
-        self.values: tuple[Packed | None, ...] = (
-            arrays.uuids(b"".join(self.ids)),
-            arrays.bigints([t.debit for t in rows]),
-            arrays.bigints([t.credit for t in rows]),
-            arrays.smallints([ASSET_NUMBERS[t.asset] for t in rows]),
-            arrays.bigints(amounts),
-            arrays.smallints(kinds),
-            arrays.integers([t.code for t in rows]),
-            arrays.integers(index[0::2] + 1),
-            arrays.integers(index[1::2] + 1),
-            arrays.integers(prev[0::2]),
-            arrays.integers(prev[1::2]),
-            _optional("timestamptz", [t.expires_at for t in rows]),
-            _optional("jsonb", [dict(t.metadata) or None if t.metadata else None for t in rows]),
-        )
+def columns_of(
+    rows: Sequence[NewTransfer], ids: Sequence[bytes], amounts: Sequence[int], kinds: Sequence[int], index: Integers
+) -> tuple[Packed | None, ...]:
+    """Return the columns of the transfers to store, in the order that the functions of the schema take them."""
+    prev = previous(index)
+    return (
+        arrays.uuids(b"".join(ids)),
+        arrays.bigints([t.debit for t in rows]),
+        arrays.bigints([t.credit for t in rows]),
+        arrays.smallints([ASSET_NUMBERS[t.asset] for t in rows]),
+        arrays.bigints(amounts),
+        arrays.smallints(kinds),
+        arrays.integers([t.code for t in rows]),
+        arrays.integers(index[0::2] + 1),
+        arrays.integers(index[1::2] + 1),
+        arrays.integers(prev[0::2]),
+        arrays.integers(prev[1::2]),
+        _optional("timestamptz", [t.expires_at for t in rows]),
+        _optional("jsonb", [dict(t.metadata) if t.metadata else None for t in rows]),
+    )
 
 
 def _optional(kind: str, values: list[Any]) -> Packed | None:
@@ -153,66 +150,63 @@ class Plan:
     huge); the others are `plain`, and `advance` is what they add to the accounts if none of them is refused.
     """
 
-    __slots__ = ("advance", "assets", "groups", "now", "plain", "repeated", "special", "touched", "transfers", "wanted")
+    __slots__ = ("advance", "assets", "groups", "ids", "now", "plain", "repeated", "special", "touched", "transfers", "wanted")
 
     def __init__(self, groups: Sequence[Group], now: datetime) -> None:
         self.groups = groups
         self.now = now
         self.transfers: list[NewTransfer] = [t for group in groups for t in group.transfers]
+        numbers = [t.id.int for t in self.transfers]
+        self.ids = [number.to_bytes(16, "big") for number in numbers]
+        self.repeated = _repeated(numbers)
         self.touched = Touched(self.transfers)
-        count = len(self.transfers)
-        special: list[bool] = []
-        posted = np.zeros(count, np.int64)
-        pending = np.zeros(count, np.int64)
-        self.repeated = self._repeated()
-        seen: set[UUID] = set()
-        position = 0
-        for group in groups:
-            for t in group.transfers:
-                amount = t.amount_minor
-                if (
-                    group.unfinished
-                    or t.balancing is not None
-                    or type(amount) is not int
-                    or not 0 < amount <= PLAIN_AMOUNT_MAX
-                    or t.debit == t.credit
-                    or t.pending_id is not None
-                    or t.asset not in ASSET_NUMBERS
-                    or t.id in seen
-                ):
-                    special.append(True)
-                elif t.kind == "posted" and t.expires_at is None:
-                    special.append(False)
-                    posted[position] = amount
-                elif t.kind == "pending" and (t.expires_at is None or t.expires_at > now):
-                    special.append(False)
-                    pending[position] = amount
-                else:
-                    special.append(True)
-                if t.id in self.repeated:
-                    seen.add(t.id)
-                position += 1
+        posted, pending, special, self.plain = self._classify()
         self.special = np.array(special, np.bool_)
-        self.plain = not self.special.any()
         assets = np.array([ASSET_NUMBERS.get(t.asset, UNKNOWN_ASSET) for t in self.transfers], np.int64)
         self.assets, mixed = self.touched.assets(assets)
         self.wanted = mixed if self.plain else mixed | self.touched.any_of(self.special)
-        self.advance = self.touched.sums(posted, pending, ~self.special)
+        self.advance = self.touched.sums(np.array(posted, np.int64), np.array(pending, np.int64), ~self.special)
 
-    def _repeated(self) -> frozenset[UUID]:
-        ids = [t.id for t in self.transfers]
-        distinct = set(ids)
-        if len(distinct) == len(ids):
-            return frozenset()
-        return frozenset(i for i in distinct if ids.count(i) > 1)
+    def _classify(self) -> tuple[list[int], list[int], list[bool], bool]:
+        """Return what each transfer adds to the posted and the pending sums in advance, and which are special."""
+        now, repeated = self.now, self.repeated
+        seen: set[int] = set()
+        posted: list[int] = []
+        pending: list[int] = []
+        special: list[bool] = []
+        for group in self.groups:
+            for t in group.transfers:
+                amount, kind = t.amount_minor, t.kind
+                move = hold = 0
+                if (
+                    type(amount) is int
+                    and 0 < amount <= PLAIN_AMOUNT_MAX
+                    and t.balancing is None
+                    and t.pending_id is None
+                    and t.debit != t.credit
+                    and t.asset in ASSET_NUMBERS
+                    and not group.unfinished
+                    and not (repeated and t.id.int in seen)
+                ):
+                    if kind == "posted" and t.expires_at is None:
+                        move = amount
+                    elif kind == "pending" and (t.expires_at is None or t.expires_at > now):
+                        hold = amount
+                if repeated and t.id.int in repeated:
+                    seen.add(t.id.int)
+                posted.append(move)
+                pending.append(hold)
+                special.append(not move and not hold)
+        return posted, pending, special, True not in special
 
     def parameters(self) -> tuple[object, ...]:
         """Return the parameters of `ledger.post_v1`."""
         s = self.advance
-        ids = [t.id.bytes for t in self.transfers]
+        ids = self.ids
         if self.plain:
             kinds = [KIND_NUMBERS[t.kind] for t in self.transfers]
-            columns = Columns(self.transfers, [t.amount_minor or 0 for t in self.transfers], kinds, self.touched.index).values
+            amounts = [t.amount_minor or 0 for t in self.transfers]
+            columns = columns_of(self.transfers, ids, amounts, kinds, self.touched.index)
         else:
             columns = _NO_COLUMNS
         held = bool(s.debit_holds.any() or s.credit_holds.any())
@@ -224,6 +218,14 @@ class Plan:
             arrays.column("boolean", self.wanted.tolist()) if self.wanted.any() else None,
             UUID(bytes=min(ids)), UUID(bytes=max(ids)), *columns,
         )  # fmt: skip
+
+
+def _repeated(ids: list[int]) -> frozenset[int]:
+    distinct = set(ids)
+    if len(distinct) == len(ids):
+        return frozenset()
+    counts = Counter(ids)
+    return frozenset(i for i in distinct if counts[i] > 1)
 
 
 _NONE: Final[list[int]] = []
@@ -261,19 +263,21 @@ class Settlement:
             advance.entries - final.entries,
         ]  # fmt: skip
         changed = np.flatnonzero(np.any(differs, axis=0) | (final.last != advance.last))
-        ids = [t.id.bytes for t in plan.transfers]
+        ids = plan.ids
         last = b"".join([ids[i] if i >= 0 else NIL for i in final.last[changed].tolist()])
         rows = [row for _, row in self.rows]
         places = np.flatnonzero(stands)
         index = np.empty(2 * len(rows), np.int64)
         index[0::2] = touched.index[2 * places]
         index[1::2] = touched.index[2 * places + 1]
-        columns = Columns([r.transfer for r in rows], [r.amount for r in rows], [r.kind for r in rows], index)
+        columns = columns_of(
+            [r.transfer for r in rows], [ids[p] for p in places.tolist()], [r.amount for r in rows], [r.kind for r in rows], index
+        )
         return (
             plan.now, arrays.bigints(touched.numbers), arrays.integers(final.entries),
             arrays.bigints(touched.numbers[changed]), *(arrays.bigints(d[changed]) for d in differs[:4]),
             arrays.integers(differs[4][changed]), arrays.uuids(last),
-            *columns.values,
+            *columns,
             _optional("smallint", [BALANCING_NUMBERS[r.transfer.balancing] for r in rows]),
             _optional("bigint", [_asked(r) for r in rows]),
             _optional("uuid", [r.transfer.pending_id for r in rows]),

@@ -90,7 +90,7 @@ def _note(
     if outcome is Outcome.POSTED:
         released = book.holds[t.pending_id].amount if t.pending_id is not None else 0
         rows.append((position, Row(t, amount, KIND_NUMBERS[t.kind], released)))
-    elif outcome in KEPT:
+    elif outcome in KEPT and t.kind != "expire_pending":
         refused.append((t.id, int(outcome)))
 
 
@@ -110,7 +110,7 @@ def _walked(plan: Plan, book: Rulebook, unsure: set[int]) -> list[bool]:
                 or t.credit in unsure
                 or t.id in book.known
                 or t.id in book.refused
-                or t.id in plan.repeated
+                or t.id.int in plan.repeated
                 or t.id in settled
             )
             position += 1

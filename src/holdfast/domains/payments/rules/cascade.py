@@ -11,91 +11,38 @@ What may always be done meanwhile: hold elsewhere, because a hold is not a charg
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 from holdfast.base.limits import ATTEMPTS_PER_PAYMENT_MAX
 from holdfast.domains.payments.model import Attempt, AttemptState, Case, Op, PaymentState, Step
 from holdfast.domains.payments.ports import FenceClass, RailTraits
+from holdfast.domains.payments.rules.actions import (
+    Action,
+    End,
+    Held,
+    Keep,
+    Owe,
+    PayFromBalance,
+    Rest,
+    Send,
+    StandIn,
+    Wait,
+)
 from holdfast.domains.payments.rules.lifecycle import FINAL, GONE
+from holdfast.domains.payments.rules.refunds import next_refund
 from holdfast.domains.payments.rules.settings import PaySettings
 
 BALANCE_RAIL: Final = "book"
 """The rail that is our own ledger."""
 
+STAND_IN: Final = "stand-in"
+"""In `Case.shut`: the payer's stand-in limit is used up."""
+
 _S: Final = AttemptState
 _ASKABLE: Final = frozenset({_S.UNKNOWN, _S.PENDING, _S.CAPTURING, _S.CANCELING})
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Send a request. `attempt` None opens a new attempt for `step`. `repeat`: with the key of the first time."""
-
-    op: Op
-    why: str
-    attempt: Attempt | None = None
-    step: Step | None = None
-    repeat: bool = False
-    take_token: bool = False
-    use_backup: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class PayFromBalance:
-    """Move the money from the payer's balance to the merchant, now and for good."""
-
-    step: Step
-
-
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """Keep this attempt's charge: the merchant is paid."""
-
-    attempt: Attempt
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """The money is held and the merchant is to capture it."""
-
-    attempt: Attempt
-
-
-@dataclass(frozen=True, slots=True)
-class StandIn:
-    """The wallet pays ahead of any certain funding, if the payer's limit allows."""
-
-
-@dataclass(frozen=True, slots=True)
-class Owe:
-    """The wallet paid, and no funding came: the payer owes it."""
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """It is over and nothing is kept. `event` is the life cycle's word."""
-
-    event: str
-    code: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Nothing to do before `until`. `doubt`: it waits for something that is in doubt."""
-
-    until: datetime
-    why: str
-    doubt: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Rest:
-    """Nothing is left to do."""
-
-
-Action = Send | PayFromBalance | Keep | Held | StandIn | Owe | End | Wait | Rest
 Rails = Mapping[str, RailTraits]
 
 
@@ -159,7 +106,7 @@ def _go_on(case: Case, rails: Rails, settings: PaySettings, now: datetime) -> Ac
     doubts = _doubts(case, rails, settings, now, blocker, others_wait=held is not None or onwards is not None)
     if isinstance(doubts, Send):
         return doubts
-    if absorb and doubts is not None and onwards is None and case.payment.stood_in_minor == 0 and _may_stand_in(case, settings):
+    if absorb and doubts is not None and onwards is None and _may_stand_in(case, settings):
         return StandIn()
     pauses = [wait for wait in (doubts, onwards) if wait is not None]
     if held is not None and held.next_at is not None:
@@ -270,7 +217,8 @@ _PAST: Final = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 def _may_stand_in(case: Case, settings: PaySettings) -> bool:
     payment = case.payment
     wanted = payment.asked.amount.amount_minor
-    return payment.asked.payer_id is not None and wanted <= settings.stand_in_limit_minor
+    known = payment.asked.payer_id is not None and payment.asked.capture == "automatic"
+    return known and wanted <= settings.stand_in_limit_minor and STAND_IN not in case.shut
 
 
 def _doubts(
@@ -337,8 +285,13 @@ def _clear_up(case: Case, rails: Rails, settings: PaySettings, now: datetime) ->
             return onward
     if not settings.rules.r9_release_what_is_held and payment.state is PaymentState.SUCCEEDED:
         return Rest()
+    refund = next_refund(case, rails, now)
+    if isinstance(refund, Send):
+        return refund
     action = _undo_all(case, rails, settings, now)
-    return Rest() if isinstance(action, End) else action
+    if not isinstance(action, Wait) or refund is None:
+        return (refund or Rest()) if isinstance(action, End) else action
+    return action if action.until <= refund.until else refund
 
 
 def _fund_what_was_advanced(case: Case, rails: Rails, settings: PaySettings, now: datetime) -> Action | None:

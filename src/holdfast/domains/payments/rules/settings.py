@@ -51,7 +51,8 @@ EVERY_RULE: Final = Rules()
 class PaySettings:
     """How long, how often, how much. Durations in seconds.
 
-    `answer_within_s`: how long a caller waits for an answer before it is told "pending". `deadline_s`: how long a payer is
+    `answer_within_s`: how long a caller waits for an answer before it is told "pending";
+    a single pause longer than `caller_patience_s` is not waited for. `deadline_s`: how long a payer is
     taken to wait where the merchant does not say. `lease_s`: how long a driver that says nothing keeps others away; longer than
     any call to a rail. `promise_s`: past it, something in doubt is a person's business. `hold_s`: how long a
     merchant may leave a hold uncaptured. `stand_in_limit_minor`: up to how much, per payer, the wallet pays ahead of funding
@@ -60,6 +61,7 @@ class PaySettings:
     """
 
     answer_within_s: float = 25.0
+    caller_patience_s: float = 3.0
     deadline_s: float = 600.0
     lease_s: float = 75.0
     promise_s: float = 3600.0

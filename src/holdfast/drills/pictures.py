@@ -1,0 +1,232 @@
+"""Line pictures of a drill as SVG that can be read aloud: each has a title, a description and its data as
+a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from markupsafe import Markup, escape
+
+WIDTH: Final = 720
+HEIGHT: Final = 260
+LEFT: Final = 48
+RIGHT: Final = 12
+TOP: Final = 14
+BOTTOM: Final = 34
+TICKS: Final = 4
+TABLE_ROWS_MAX: Final = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """A text in both languages."""
+
+    en: str
+    zh: str
+
+    def html(self) -> Markup:
+        """Return both texts, of which the page shows one."""
+        return Markup('<span lang="en">{}</span><span lang="zh-CN">{}</span>').format(self.en, self.zh)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line: its name, its style (a class of the page's stylesheet), its values, one per step."""
+
+    name: Words
+    style: str
+    values: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Lines over simulated time; `bands` are the faults as (from_s, to_s, what)."""
+
+    id: str
+    title: Words
+    about: Words
+    unit: Words
+    step_s: int
+    lines: Sequence[Line]
+    bands: Sequence[tuple[float, float, str]]
+
+    def svg(self) -> Markup:
+        """Return the picture."""
+        steps = max(len(line.values) for line in self.lines)
+        span_s = max(1, (steps - 1) * self.step_s)
+        top = nice(max((max(line.values, default=0) for line in self.lines), default=1))
+        parts = [
+            Markup(
+                '<svg viewBox="0 0 {} {}" role="img" aria-labelledby="{}-t {}-d" preserveAspectRatio="xMidYMid meet">'
+            ).format(WIDTH, HEIGHT, self.id, self.id),
+            Markup('<title id="{}-t">{} / {}</title>').format(self.id, self.title.en, self.title.zh),
+            Markup('<desc id="{}-d">{} / {}</desc>').format(self.id, self.about.en, self.about.zh),
+            *self._bands(span_s),
+            *self._axes(span_s, top),
+            *(self._path(line, span_s, top) for line in self.lines),
+            Markup("</svg>"),
+        ]
+        return Markup("").join(parts)
+
+    def _x(self, second: float, span_s: float) -> float:
+        return round(LEFT + (WIDTH - LEFT - RIGHT) * min(1.0, second / span_s), 1)
+
+    @staticmethod
+    def _y(value: float, top: float) -> float:
+        return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * value / top, 1)
+
+    def _bands(self, span_s: float) -> list[Markup]:
+        height = HEIGHT - TOP - BOTTOM
+        drawn = []
+        for from_s, to_s, what in self.bands:
+            x, end = self._x(from_s, span_s), self._x(to_s, span_s)
+            drawn.append(
+                Markup(
+                    '<rect class="band" x="{}" y="{}" width="{}" height="{}"><title>{}</title></rect>'
+                ).format(x, TOP, max(1.0, round(end - x, 1)), height, what)
+            )
+        return drawn
+
+    def _axes(self, span_s: float, top: float) -> list[Markup]:
+        drawn = []
+        for tick in range(TICKS + 1):
+            value = top * tick / TICKS
+            y = self._y(value, top)
+            drawn.append(
+                Markup('<line class="grid" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(
+                    LEFT, y, WIDTH - RIGHT, y
+                )
+            )
+            drawn.append(
+                Markup('<text class="tick end" x="{}" y="{}">{}</text>').format(LEFT - 6, y + 4, f"{value:g}")
+            )
+        minutes = max(1, round(span_s / 60 / 8))
+        for minute in range(0, int(span_s // 60) + 1, minutes):
+            x = self._x(minute * 60, span_s)
+            drawn.append(
+                Markup('<text class="tick mid" x="{}" y="{}">{}′</text>').format(x, HEIGHT - 12, minute)
+            )
+        return drawn
+
+    def _path(self, line: Line, span_s: float, top: float) -> Markup:
+        points = " ".join(
+            f"{self._x(at * self.step_s, span_s)},{self._y(min(value, top), top)}"
+            for at, value in enumerate(line.values)
+        )
+        return Markup('<polyline class="line {}" points="{}"/>').format(line.style, points)
+
+    def table(self) -> Markup:
+        """Return the data as a table of at most 24 rows; a row sums or averages the steps that it covers."""
+        steps = max(len(line.values) for line in self.lines)
+        each = max(1, -(-steps // TABLE_ROWS_MAX))
+        head = Markup("").join(
+            Markup('<th scope="col">{}</th>').format(line.name.html()) for line in self.lines
+        )
+        rows = []
+        for start in range(0, steps, each):
+            cells = Markup("").join(
+                Markup("<td>{}</td>").format(mean_text(line.values[start : start + each]))
+                for line in self.lines
+            )
+            at = start * self.step_s
+            rows.append(Markup('<tr><th scope="row">{}:{:02d}</th>{}</tr>').format(at // 60, at % 60, cells))
+        return Markup(
+            "<table><caption>{}</caption><thead><tr><th scope=col>min:s</th>{}</tr></thead><tbody>{}</tbody></table>"
+        ).format(self.unit.html(), head, Markup("").join(rows))
+
+
+def nice(most: float) -> float:
+    """Return a round number at or above `most`, for the top of an axis."""
+    if most <= 0:
+        return 1.0
+    size = 1.0
+    while size * 10 <= most:
+        size *= 10
+    while size > most:
+        size /= 10
+    return next(size * step for step in (1, 1.2, 1.6, 2, 2.4, 3, 4, 5, 6, 8, 10) if size * step >= most)
+
+
+def mean_text(values: Sequence[float]) -> str:
+    """Write the mean of some values, to a tenth where it is not whole."""
+    if not values:
+        return "–"
+    return f"{sum(values) / len(values):.1f}".removesuffix(".0")
+
+
+def per_second(counts: Sequence[float], step_s: int) -> list[float]:
+    """Return counts per step as rates per second."""
+    return [count / step_s for count in counts]
+
+
+def pictures(timeline: Mapping[str, object], faults: Sequence[Mapping[str, object]]) -> list[Picture]:
+    """Return the three pictures of a drill: what was completed, where payments were sent, how many waited."""
+    step_s = _whole(timeline["step_s"])
+    bands = [(_number(f["from_s"]), _number(f["to_s"]), f"{f['target']}: {f['kind']}") for f in faults]
+    completed = timeline["completed"]
+    tries = timeline["first_tries"]
+    if not isinstance(completed, Mapping) or not isinstance(tries, Mapping):
+        raise TypeError("the timeline holds completed and first_tries by name")
+    last = -1 if len(_numbers(timeline["came"])) > 1 else None
+    done = [
+        Line(
+            Words("possible", "可完成"), "possible", per_second(_numbers(timeline["possible"])[:last], step_s)
+        ),
+        *(
+            Line(NAMES[name], name, per_second(_numbers(completed[name])[:last], step_s))
+            for name in ("single", "retry", "blind", "holdfast")
+            if name in completed
+        ),
+    ]
+    sent = [
+        Line(Words(name, name), f"rail{at % 6}", per_second(_numbers(counts)[:last], step_s))
+        for at, (name, counts) in enumerate(tries.items())
+    ]
+    waiting = [Line(Words("waiting", "等待中"), "holdfast", _numbers(timeline["waiting"]))]
+    rate = Words("payments a second", "每秒付款数")
+    return [
+        Picture("done", Words("Completed in time, by when the payer came", "按时完成（按付款人到来的时刻）"),
+                Words("What was possible, what Holdfast completed, and what the three baselines completed. Shaded: faults.",
+                      "可完成的、Holdfast 完成的、三种对照做法完成的。阴影：故障。"), rate, step_s, done, bands),
+        Picture("sent", Words("Where payments were tried first", "首选通道"),
+                Words("First tries on each rail. Shaded: faults.", "各通道的首次尝试。阴影：故障。"), rate, step_s, sent, bands),
+        Picture("wait", Words("Payers waiting for their answer", "等待结果的付款人"),
+                Words("Payments that have no final answer yet. Shaded: faults.", "尚无最终结果的付款。阴影：故障。"),
+                Words("payments", "笔"), step_s, waiting, bands),
+    ]  # fmt: skip
+
+
+NAMES: Final = {
+    "holdfast": Words("Holdfast", "Holdfast"),
+    "single": Words("one rail", "单一通道"),
+    "retry": Words("retry on the same rail", "同通道重试"),
+    "blind": Words("blind cascade", "盲目切换"),
+}
+
+
+def _numbers(values: object) -> list[float]:
+    if not isinstance(values, list):
+        raise TypeError("a line is a list of numbers")
+    return values
+
+
+def _number(value: object) -> float:
+    if not isinstance(value, int | float):
+        raise TypeError("a moment is a number of seconds")
+    return value
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, int):
+        raise TypeError("a step is a whole number of seconds")
+    return value
+
+
+def legend(line: Line) -> Markup:
+    """Return a line's mark and name for the legend."""
+    return Markup(
+        '<li><svg class="key" viewBox="0 0 24 8" aria-hidden="true"><line class="line {}" x1="0" y1="4" x2="24" y2="4"/></svg>{}</li>'
+    ).format(escape(line.style), line.name.html())

@@ -1,0 +1,211 @@
+"""A request to a rail: written into the draft first, then sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from hashlib import blake2b
+from typing import Final
+
+from holdfast.base.errors import ensure
+from holdfast.base.ids import AttemptId, RefundId, public
+from holdfast.base.limits import RAIL_CALL_TIMEOUT_S_MAX
+from holdfast.base.money import Money
+from holdfast.domains.payments.model import (
+    Attempt,
+    AttemptState,
+    Evidence,
+    Op,
+    Refund,
+    SendRecord,
+    Step,
+)
+from holdfast.domains.payments.ports import Answer, Order, Said
+from holdfast.domains.payments.rules.actions import Send
+from holdfast.domains.payments.rules.cascade import BALANCE_RAIL
+from holdfast.domains.payments.rules.evidence import heard
+from holdfast.domains.payments.rules.lifecycle import FINAL, attempt_after
+from holdfast.domains.payments.rules.routing import RailOutcome, Ticket
+from holdfast.flows.desk import Desk
+from holdfast.flows.draft import Draft
+from holdfast.flows.news import News
+
+_HASH_BYTES: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request whose record is in the draft. `ticket`: a first try, whose outcome the router counts."""
+
+    rail: str
+    order: Order
+    attempt: AttemptId
+    repeat: bool
+    ticket: Ticket | None
+    refund: RefundId | None
+    asked_at: datetime
+
+
+def prepare(desk: Desk, draft: Draft, send: Send) -> Request | None:
+    """Put the record of a request into the draft, with the attempt's new state and the token where it needs it (R1, R3).
+
+    None: the rail takes no further call just now (it is noted in `Case.shut`), decide again.
+    """
+    ticket = None
+    first = send.op is Op.AUTHORIZE and not send.repeat
+    if first and send.step is not None and send.step.rail != BALANCE_RAIL:
+        ticket = desk.router.started(send.step.rail, now_s=desk.clock.monotonic_s())
+        if ticket is None:
+            draft.case.shut.add(send.step.rail)
+            return None
+    attempt = send.attempt
+    if attempt is None:
+        ensure(send.step is not None, "a request without an attempt opens one for a step")
+        assert send.step is not None  # noqa: S101 - for the type checker; `ensure` has raised
+        attempt = _open(desk, draft, send.step)
+    rules = desk.settings.rules
+    epoch = draft.take_token(attempt.id) if send.take_token and rules.r3_capture_needs_the_token else None
+    if draft.case.token.holder == attempt.id:
+        epoch = draft.case.token.epoch
+    attempt = _about_to_send(attempt, send, _deadline(desk, draft, attempt), epoch, draft.now)
+    draft.put(attempt)
+    if send.refund is not None:
+        draft.put_refund(replace(send.refund, state="sending", updated_at=draft.now))
+    order = _order(draft, attempt, send, share_key=not rules.r4_key_per_attempt)
+    draft.record(_record(attempt, order, send, epoch, draft.now))
+    draft.note("send", send.why, attempt, send.op, key=order.key)
+    draft.set(next_step_at=draft.now, lease_until=draft.now + timedelta(seconds=desk.settings.lease_s))
+    refund = None if send.refund is None else send.refund.id
+    return Request(attempt.rail, order, attempt.id, send.repeat, ticket, refund, draft.now)
+
+
+async def ask(desk: Desk, request: Request) -> News:
+    """Send the request and return what came back; the router learns how it went."""
+    clock = desk.clock
+    started_s = clock.monotonic_s()
+    answer = None
+    try:
+        answer = await desk.rails[request.rail].send(request.order)
+    finally:
+        if request.ticket is not None:
+            now_s = clock.monotonic_s()
+            outcome = RailOutcome.UNKNOWN if answer is None else _outcome(answer)
+            desk.router.finished(request.ticket, outcome, latency_s=now_s - started_s, now_s=now_s)
+            if outcome is RailOutcome.UNKNOWN:
+                desk.remember(request.attempt, request.ticket)
+    news = heard(request.order.op, answer, asked_at=request.asked_at, repeat=request.repeat)
+    return News(request.attempt, news, request.refund)
+
+
+def _outcome(answer: Answer) -> RailOutcome:
+    said = answer.said
+    if said in (Said.AUTHORIZED, Said.CAPTURED, Said.PENDING):
+        return RailOutcome.OK
+    if said is Said.DECLINED:
+        return RailOutcome.DECLINED_BY_PAYER if answer.payer_fault else RailOutcome.FAILED
+    if said in (Said.NOT_SENT, Said.NOT_DONE):
+        return RailOutcome.NOT_SENT
+    return RailOutcome.UNKNOWN
+
+
+def _open(desk: Desk, draft: Draft, step: Step) -> Attempt:
+    id_, payment, now = AttemptId(desk.ids.new()), draft.case.payment, draft.now
+    expires_s = desk.traits[step.rail].expires_s
+    return Attempt(
+        id=id_,
+        payment_id=payment.id,
+        seq=len(draft.case.attempts),
+        rail=step.rail,
+        method=step.method,
+        amount=payment.asked.amount,
+        state=AttemptState.NOT_SENT,
+        evidence=Evidence.NONE,
+        reference=public("att", id_),
+        remote_id=None,
+        code="",
+        message="",
+        created_at=now,
+        updated_at=now,
+        deadline_at=now,
+        expires_at=None if expires_s is None else now + timedelta(seconds=expires_s),
+    )
+
+
+def _about_to_send(
+    attempt: Attempt, send: Send, deadline: datetime, epoch: int | None, now: datetime
+) -> Attempt:
+    state = attempt.state
+    if send.refund is None and send.op is not Op.QUERY and not send.repeat:
+        state = attempt_after(state, f"send:{send.op.value}") or state
+    return replace(
+        attempt,
+        state=state,
+        updated_at=now,
+        deadline_at=deadline,
+        requests=attempt.requests + 1,
+        next_at=None,
+        sent_at=now if attempt.sent_at is None or state is AttemptState.SENDING else attempt.sent_at,
+        last_op=send.op,
+        undoing=attempt.undoing or (send.op is Op.CANCEL and send.refund is None),
+        epoch=epoch if epoch is not None else attempt.epoch,
+    )
+
+
+def _deadline(desk: Desk, draft: Draft, attempt: Attempt) -> datetime:
+    """Until when this call may take: the rail's own limit, but while the payer waits, leave time for the other ways."""
+    settings, payment, now = desk.settings, draft.case.payment, draft.now
+    seconds = min(desk.traits[attempt.rail].timeout_s, RAIL_CALL_TIMEOUT_S_MAX)
+    deadline = payment.asked.deadline_at
+    if deadline is not None and now < deadline and payment.state not in FINAL:
+        tried = {a.rail for a in draft.case.attempts}
+        others = len({step.rail for step in payment.plan} - tried - {attempt.rail})
+        left = (deadline - now).total_seconds()
+        seconds = min(seconds, max(settings.call_s_min, left / (others + 1)))
+    return now + timedelta(seconds=seconds)
+
+
+def _order(draft: Draft, attempt: Attempt, send: Send, *, share_key: bool) -> Order:
+    amount, name = _amount(attempt, send)
+    if send.op is Op.QUERY:
+        name = f"{name}.{attempt.requests}"
+    whose = attempt.reference if not share_key else public("pay", draft.case.payment.id)
+    return Order(
+        op=send.op,
+        reference=attempt.reference,
+        key=f"{whose}.{name}",
+        amount=amount,
+        token=attempt.method.token,
+        deadline_at=attempt.deadline_at,
+        remote_id=attempt.remote_id,
+        use_backup=send.use_backup,
+        expires_at=attempt.expires_at,
+    )
+
+
+def _amount(attempt: Attempt, send: Send) -> tuple[Money, str]:
+    """Return the amount of the request, and what distinguishes its key from others of the attempt."""
+    refund: Refund | None = send.refund
+    if refund is not None:
+        return refund.amount, f"{send.op.value}.{public('ref', refund.id)}"
+    if send.op is Op.CAPTURE and attempt.to_capture_minor:
+        return Money(attempt.amount.asset, attempt.to_capture_minor), f"capture.{attempt.to_capture_minor}"
+    if send.op is Op.REFUND:
+        return Money(attempt.amount.asset, attempt.captured_minor), f"refund.{attempt.captured_minor}"
+    return attempt.amount, send.op.value
+
+
+def _record(attempt: Attempt, order: Order, send: Send, epoch: int | None, now: datetime) -> SendRecord:
+    payload = f"{order.op.value}|{order.reference}|{order.amount.asset.code}|{order.amount.amount_minor}|{order.token}"
+    digest = blake2b(payload.encode(), digest_size=_HASH_BYTES).digest()
+    charges = send.op in (Op.AUTHORIZE, Op.CAPTURE)
+    return SendRecord(
+        attempt.id,
+        attempt.requests,
+        send.op,
+        order.key,
+        digest,
+        now,
+        order.deadline_at,
+        send.repeat,
+        epoch if charges else None,
+    )
