@@ -27,6 +27,7 @@ async def payments(data: PaymentAsked) -> PaymentShown:
         minor,
         0,
         data.payer,
+        "purchase",
         data.capture or "automatic",
         data.funding,
         data.reference,

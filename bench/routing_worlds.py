@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from random import Random
+from statistics import fmean
 from typing import Final
 
 from holdfast.domains.payments.ports import FenceClass
@@ -27,6 +28,12 @@ class World:
     changes: tuple[int, ...]
     rows: tuple[tuple[float, ...], ...]
     counts_regret: bool
+
+    def regret(self, result: float) -> float:
+        """Return `result` as what is lost against always knowing the best rail: lower is better."""
+        if self.counts_regret:
+            return result
+        return fmean(max(self.row(t)) for t in range(self.transactions)) - result
 
     def row(self, t: int) -> tuple[float, ...]:
         return self.rows[sum(t >= change for change in self.changes)]

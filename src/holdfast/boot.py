@@ -9,6 +9,7 @@ from random import SystemRandom
 from typing import Any, Final
 
 from holdfast.adapters.rails.bank import BankRail
+from holdfast.adapters.rails.book import BookRail
 from holdfast.adapters.rails.stripe import StripeRail
 from holdfast.adapters.rails.wire import RailSettings
 from holdfast.base.clock import Clock, SystemClock
@@ -17,8 +18,10 @@ from holdfast.domains.instruments import Instruments
 from holdfast.domains.ledger.operations import GroupCommitLane, PostgresLedger
 from holdfast.domains.merchants import Merchants
 from holdfast.domains.payments.ports import Rail, RailEvent
+from holdfast.domains.payments.rules.cascade import BALANCE_RAIL
 from holdfast.domains.payments.rules.routing import Router, RoutingSettings
 from holdfast.domains.payments.store import PostgresBook
+from holdfast.flows import chart
 from holdfast.flows.desk import Desk, PaySettings
 from holdfast.platform.config import Config
 from holdfast.platform.db import Database
@@ -75,9 +78,10 @@ async def open_app(config: Config, *, clock: Clock | None = None) -> App:
     time = clock or SystemClock()
     database = Database(dsn, connections_max=config.database_connections_max)
     await database.open()
-    rails, verifiers, closers = open_rails(config, time)
     lane = GroupCommitLane(database, time)
     ledger = PostgresLedger(database, time)
+    rails, verifiers, closers = open_rails(config, time)
+    rails[BALANCE_RAIL] = BookRail(ledger, payer=chart.payer, clearing=chart.rail)
     book = PostgresBook(database)
     router = Router(RoutingSettings(), SystemRandom(), [rail.traits for rail in rails.values()])
     ids = IdSource(lambda: int(time.now().timestamp() * 1000), os.urandom)
@@ -106,8 +110,8 @@ def open_rails(
 ) -> tuple[dict[str, Rail], dict[str, Verifier], list[Callable[[], Awaitable[None]]]]:
     """Return the configured rails by name, what checks their messages, and what closes them.
 
-    A rail is where the operator says that it is, a private network included; each has connections of its own, so
-    that one that hangs takes none from another.
+    A rail is where the operator says that it is, a private network included; each has connections of its own,
+    so that one that hangs takes none from another.
     """
     rails: dict[str, Rail] = {}
     verifiers: dict[str, Verifier] = {}

@@ -25,12 +25,14 @@ from holdfast.base.errors import HoldfastError
 from holdfast.base.limits import IDEMPOTENCY_KEEP_HOURS
 from holdfast.boot import App, open_app
 from holdfast.domains.webhooks import operations as webhooks
+from holdfast.domains.webhooks import queries as webhook_queries
 from holdfast.flows import reactions, reconcile
 from holdfast.flows.deliver import Courier
 from holdfast.platform import heartbeat, idempotency, jobs, log, metrics, migrate, outbox, processes
 from holdfast.platform.config import Config
 from holdfast.platform.db import DatabaseError
 from holdfast.platform.http import HttpClient
+from holdfast.platform.probes import probes
 
 RESOLVE_LIMIT: Final = 100
 RESOLVE_LANES: Final = 3
@@ -82,6 +84,7 @@ class Worker:
         self._heart = heartbeat.Heart.new(app.ids.new(), "worker", app.clock.now())
         self._done: dict[str, int] = {}
         self._first_round: set[str] = set()
+        self._ready = False
 
     def stop(self) -> None:
         """Take nothing new; `run` returns when what is under way has ended."""
@@ -121,7 +124,8 @@ class Worker:
         tasks.append(asyncio.create_task(self._keep_jobs()))
         tasks.append(asyncio.create_task(self._pulse({duty.name for duty in duties})))
         try:
-            await self._stop.wait()
+            async with probes(self._app.config.status_port, lambda: self._ready):
+                await self._stop.wait()
             processes.notify("STOPPING=1")
             _log.info("stopping")
             await asyncio.wait(tasks, timeout=self._app.config.stop_timeout_ms / 1_000 * 0.8)
@@ -164,18 +168,20 @@ class Worker:
 
     async def _pulse(self, wanted: set[str]) -> None:
         """Tell the supervisor that this loop turns; that it is ready, once every duty has done a round."""
-        ready = False
         while not self._stop.is_set():
-            if not ready and wanted <= self._first_round:
-                ready = True
+            if not self._ready and wanted <= self._first_round:
+                self._ready = True
                 processes.notify("READY=1\nSTATUS=working")
                 _log.info("ready")
-            elif ready:
+            elif self._ready:
                 processes.notify("WATCHDOG=1")
-            await self._pause(1.0 if ready else 0.05)
+            await self._pause(1.0 if self._ready else 0.05)
 
     async def _beat(self) -> int:
-        await heartbeat.beat(self._app.database, self._heart, now=self._app.clock.now(), facts=self._done)
+        database, now = self._app.database, self._app.clock.now()
+        await heartbeat.beat(database, self._heart, now=now, facts=self._done)
+        metrics.OUTBOX_LAG_S.set(await outbox.lag(database, now=now))
+        metrics.WEBHOOKS_OWED.set(await webhook_queries.owed_count(database))
         return 1
 
     async def _keep_jobs(self) -> None:

@@ -142,7 +142,7 @@ VIOLATIONS = [
         id="a flow may not know the web framework",
     ),
     pytest.param(
-        "web",
+        "pages",
         "domains/payments/rules/intruder.py",
         "from jinja2 import Template",
         "holdfast.domains.payments.rules.intruder -> jinja2",

@@ -26,7 +26,7 @@ HOSTS = [
     "registry." + "yarnpkg.com",
     "crates" + ".io",
 ]
-PATHS = ["/wo" + "rk/", "/ro" + "ot/", "/ho" + "me/"]
+PATHS = ["/wo" + "rk/", "/ro" + "ot/"]
 
 
 def texts() -> Iterator[tuple[Path, str]]:

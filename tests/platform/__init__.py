@@ -1,0 +1,1 @@
+"""Tests of the platform."""  # noqa: A005 - it mirrors the package

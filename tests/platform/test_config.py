@@ -1,4 +1,4 @@
-"""Configuration: what is wrong is refused by name, place and remedy; what is right arrives everywhere the same."""
+"""Configuration: what is wrong is refused by name, place and remedy; what is right arrives the same."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ webhook_secret = "whsec_0123456789"
 @pytest.mark.parametrize(
     ("environment", "file", "says"),
     [
-        ({"HOLDFAST_PROT": "80"}, "", "HOLDFAST_PROT (environment): there is no such setting; did you mean HOLDFAST_PORT?"),
-        ({"HOLDFAST_PORT": "http"}, "", "HOLDFAST_PORT (environment): 'http' is not a whole number from 1 to 65535."),
-        ({"HOLDFAST_PORT": "0"}, "", "HOLDFAST_PORT (environment): '0' is not a whole number from 1 to 65535."),
+        ({"HOLDFAST_PROT": "80"}, "", "HOLDFAST_PROT (environment): there is no such setting; did you mean HOLDFAST_PORT?"),  # noqa: E501
+        ({"HOLDFAST_PORT": "http"}, "", "HOLDFAST_PORT (environment): 'http' is not a whole number from 1 to 65535."),  # noqa: E501
+        ({"HOLDFAST_PORT": "0"}, "", "HOLDFAST_PORT (environment): '0' is not a whole number from 1 to 65535."),  # noqa: E501
         ({"HOLDFAST_MODE": "prod"}, "", "'prod' is not one of development, production."),
         ({"HOLDFAST_MODE": "production"}, "", "production needs a PostgreSQL of its own. Set HOLDFAST_DSN"),
         ({"HOLDFAST_DSN": "mysql://x"}, "", "write a PostgreSQL connection string"),
         ({"HOLDFAST_WEBHOOKS_ALLOW_PRIVATE": "maybe"}, "", "'maybe' is not true or false."),
-        ({"HOLDFAST_RAIL_ACME_SECRET_KEY": "sk_live_1"}, "", "there is no [[rails]] named 'acme' in the file."),
+        ({"HOLDFAST_RAIL_ACME_SECRET_KEY": "sk_live_1"}, "", "there is no [[rails]] named 'acme' in the file."),  # noqa: E501
         ({}, "\n\nporrt = 80\n", "holdfast.toml:3): there is no such setting; did you mean port?"),
         ({}, "host = 'a'\nport = '80x'\n", "port ({file}:2): '80x' is not a whole number"),
         ({}, "port = 80.5\n", "80.5 is not a whole number"),
@@ -41,12 +41,12 @@ webhook_secret = "whsec_0123456789"
         ({}, "[rails]\nname = 'a'\n", "write each rail as a table of its own, [[rails]]."),
         ({}, "[[rails]]\nkind = 'stripe'\n", "holdfast.toml:1): this rail has no name."),
         ({}, RAIL + RAIL, "another rail has this name"),
-        ({}, RAIL + '\n[[rails]]\nname = "b"\nkynd = "stripe"\n', "holdfast.toml:11): there is no such setting; did you mean kind?"),
+        ({}, RAIL + '\n[[rails]]\nname = "b"\nkynd = "stripe"\n', "holdfast.toml:11): there is no such setting; did you mean kind?"),  # noqa: E501
         ({}, RAIL.replace("stripe", "strip"), "holdfast.toml:4): 'strip' is not one of stripe, bank."),
         ({}, RAIL.replace("acme.example", "u:p@acme.example"), "is not an address like https://host:port/path."),
-        ({}, RAIL.replace('secret_key = "sk_live_0123456789"\n', ""), "set it in its table or as HOLDFAST_RAIL_ACME_SECRET_KEY"),
+        ({}, RAIL.replace('secret_key = "sk_live_0123456789"\n', ""), "set it in its table or as HOLDFAST_RAIL_ACME_SECRET_KEY"),  # noqa: E501
         ({}, RAIL.replace("0123456789", "1"), "a secret has at least 8 characters."),
-        ({"HOLDFAST_MODE": "production", "HOLDFAST_DSN": "postgresql://h/d"}, RAIL.replace("sk_live", "sk_test"), "a test key"),
+        ({"HOLDFAST_MODE": "production", "HOLDFAST_DSN": "postgresql://h/d"}, RAIL.replace("sk_live", "sk_test"), "a test key"),  # noqa: E501
         ({"HOLDFAST_PORT": "8401"}, "", "it is the server's port too (8401)"),
     ],
 )  # fmt: skip

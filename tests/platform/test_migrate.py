@@ -140,9 +140,8 @@ def test_every_table_and_every_index_says_what_it_is_for(postgres: EmbeddedPostg
 
 
 def test_no_migration_does_what_the_linter_knows_to_be_dangerous() -> None:
-    """Excluded: time-outs (the runner sets them), `if not exists` (it runs in a transaction), and wider integers for
-    columns that have a bound.
-    """
+    # Excluded: time-outs (the runner sets them), `if not exists` (a file runs in one transaction), and wider
+    # integers, for columns that have a bound.
     excluded = (
         "require-timeout-settings,prefer-robust-stmts,prefer-bigint-over-int,prefer-bigint-over-smallint"
     )

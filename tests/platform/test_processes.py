@@ -1,4 +1,4 @@
-"""What processes of one machine owe each other: ports and folders held alone, a word when ready, no orphans."""
+"""What processes of one machine owe each other: ports and folders held alone, no orphans."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 
 from holdfast.platform import processes
 from holdfast.platform.processes import DataFolderForeign, DataFolderInUse, PortTaken
+from holdfast.platform.supervisor import ending
 from tests.support.waiting import until
 
 
@@ -160,8 +161,6 @@ def test_a_process_says_that_it_is_ready_as_systemd_wants_it(monkeypatch: pytest
 
 
 def test_every_signal_has_a_name_in_the_supervisors_words() -> None:
-    from holdfast.platform.supervisor import ending
-
     assert ending(-signal.SIGKILL) == "was stopped by SIGKILL"
     assert ending(-63) == "was stopped by signal 63"
     assert ending(3) == "stopped with exit code 3"

@@ -1,4 +1,4 @@
-"""One contract for all rails that speak to a provider: what comes back for each way to fail, and what the provider did."""
+"""One contract for all rails to a provider: what each failure is told as, and what the provider did."""
 
 from __future__ import annotations
 
@@ -131,10 +131,10 @@ async def test_an_asset_that_the_rail_does_not_take_is_not_sent(subject: Subject
     assert subject.objects("att_1") == 0
 
 
-# what each failure makes of an authorization: (answer, does money move, what the same request says once it is mended)
 CERTAIN = "certain"
 """After mending, the same request ends as if nothing had happened."""
 
+# the answer; does money move; what the same request says once all is mended
 FAILURES: list[tuple[str, str, str, Said, bool, Said | str]] = [
     ("north", "refuse", "create", Said.NOT_DONE, False, CERTAIN),
     ("north", "refuse", "confirm", Said.UNKNOWN, False, CERTAIN),
@@ -256,30 +256,34 @@ async def test_the_backup_host_answers_the_same_key(subject: Subject) -> None:
     assert subject.objects("att_1") == 1
 
 
-async def test_a_refund_gives_back_once_and_never_more_than_was_taken(subject: Subject) -> None:
+async def taken(subject: Subject) -> str | None:
+    """Take 1,000 for att_1; return the provider's id."""
     await subject.rail.send(subject.authorize("att_1"))
-    await subject.settled("att_1")
+    known = (await subject.settled("att_1")).remote_id
     if not subject.rail.traits.one_step:
-        assert (await subject.rail.send(order(Op.CAPTURE, "att_1"))).said is Said.CAPTURED
-    part = order(Op.REFUND, "att_1", amount=400, token=subject.good)
+        captured = await subject.rail.send(order(Op.CAPTURE, "att_1", remote_id=known))
+        assert captured.said is Said.CAPTURED
+    return known
+
+
+async def test_a_refund_gives_back_once_and_never_more_than_was_taken(subject: Subject) -> None:
+    known = await taken(subject)
+    part = order(Op.REFUND, "att_1", amount=400, token=subject.good, remote_id=known)
     answers = await asyncio.gather(*(subject.rail.send(part) for _ in range(4)))
     assert {a.said for a in answers} <= {Said.REFUNDED, Said.PENDING}
     eventually(lambda: subject.sandbox.kept_minor(subject.name, "att_1") == 600, "the part arrived")
-    more = await subject.rail.send(order(Op.REFUND, "att_1", amount=601, token=subject.good))
+    more = await subject.rail.send(order(Op.REFUND, "att_1", amount=601, token=subject.good, remote_id=known))
     assert more.said is Said.DECLINED
     asked = await subject.rail.send(subject.query("att_1"))
     assert (asked.said, asked.refunded_minor) == (Said.CAPTURED, 400)
-    await subject.rail.send(order(Op.REFUND, "att_1", amount=600, token=subject.good))
+    await subject.rail.send(order(Op.REFUND, "att_1", amount=600, token=subject.good, remote_id=known))
     eventually(lambda: subject.sandbox.kept_minor(subject.name, "att_1") == 0, "all of it arrived")
 
 
 async def test_a_refund_whose_answer_is_lost_is_unknown_and_the_same_key_finds_it(subject: Subject) -> None:
-    await subject.rail.send(subject.authorize("att_1"))
-    await subject.settled("att_1")
-    if not subject.rail.traits.one_step:
-        await subject.rail.send(order(Op.CAPTURE, "att_1"))
+    known = await taken(subject)
     subject.sandbox.fault(subject.name, "lost", operations=["refund"])
-    back = order(Op.REFUND, "att_1", amount=1_000, token=subject.good)
+    back = order(Op.REFUND, "att_1", amount=1_000, token=subject.good, remote_id=known)
     assert (await subject.rail.send(back)).said is Said.UNKNOWN
     subject.sandbox.mend()
     assert (await subject.rail.send(back)).said in (Said.REFUNDED, Said.PENDING)

@@ -8,8 +8,9 @@ import ipaddress
 import socket
 import ssl
 import struct
+import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
@@ -148,7 +149,7 @@ async def test_a_connection_closed_during_the_tls_handshake_is_not_sent() -> Non
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = dt.datetime.now(dt.UTC)
@@ -169,7 +170,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     path.write_bytes(secret + made.public_bytes(serialization.Encoding.PEM))
-    yield path
+    return path
 
 
 def server_tls(certificate: Path) -> ssl.SSLContext:
@@ -327,7 +328,7 @@ async def test_an_answer_that_is_too_large_is_not_read(framing: bytes) -> None:
 
 
 async def test_a_kept_connection_that_the_other_side_closed_meanwhile_is_not_used() -> None:
-    """The closing lies in the kernel unread, because this loop was busy: it must be seen before the next request."""
+    """The closing lies unread in the kernel, because this loop was busy: it must be seen first."""
     served = 0
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -364,8 +365,6 @@ async def test_a_request_that_dies_on_a_kept_connection_is_unknown_and_not_sent_
 async def _elsewhere(talk: Talk) -> AsyncIterator[str]:
     """Run a server on a loop of its own in a thread, so that blocking this loop does not block the server."""
     loop = asyncio.new_event_loop()
-    import threading
-
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
 
@@ -403,7 +402,10 @@ async def test_redirects_are_not_followed() -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "2130706433", "0x7f000001", "127.1", "0177.0.0.1"],
+    [
+        "127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0",
+        "2130706433", "0x7f000001", "127.1", "0177.0.0.1",
+    ],
 )  # fmt: skip
 async def test_this_machine_is_not_called_unless_allowed(host: str) -> None:
     seen: list[bytes] = []

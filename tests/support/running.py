@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,9 +44,22 @@ class Program:
                 self.process.kill()
                 self.process.wait()
 
+    def kill(self) -> None:
+        """Kill it at once, with every process that it has started."""
+        for pid in (*_children(self.process.pid), self.process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
     def said(self) -> str:
         """Return what it has written so far."""
         return self.log.read_text(errors="replace")
+
+
+def _children(pid: int) -> list[int]:
+    """Return the processes that `pid` and its children have started."""
+    started = [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [below for child in started for below in (*_children(child), child)]
 
 
 def start(name: str, folder: Path, environment: Mapping[str, str], *arguments: str) -> Program:

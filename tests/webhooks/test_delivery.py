@@ -1,4 +1,4 @@
-"""From the event to the merchant's server: signed, once owed, tried by the ladder, never lost, never to a private place."""
+"""From the event to the merchant's server: signed, owed once, tried by the ladder, never lost or misdirected."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from holdfast.base import ids
 from holdfast.base.ids import EndpointId, EventId
-from holdfast.domains.webhooks import Endpoint, operations, queries
+from holdfast.domains.webhooks import Endpoint, Result, operations, queries
 from holdfast.domains.webhooks.errors import (
     DeliveryNotFound,
     EndpointNotFound,
@@ -326,7 +326,7 @@ async def test_a_worker_whose_lease_was_taken_over_records_nothing(desk: Desk, m
     desk.clock.at += timedelta(seconds=61)
     (fast,) = await operations.claim(desk.database, now=desk.clock.now(), limit=10)
     assert fast.delivery_id == slow.delivery_id
-    took = operations.Result(200, "", 1, "")
+    took = Result(200, "", 1, "")
     now = desk.clock.now()
     assert await operations.record(desk.database, slow, took, began_at=now, now=now, chance=0) is None
     verdict = await operations.record(desk.database, fast, took, began_at=now, now=now, chance=0)

@@ -10,12 +10,15 @@ from litestar.params import Parameter
 
 from holdfast.api.context import Api
 from holdfast.api.errors import RequestInvalid
+from holdfast.api.lists import LIMIT, After, Limit, cursor
 from holdfast.api.payments import own_wallet
 from holdfast.api.responses import Call, called
-from holdfast.api.wire import AssetShown, BalanceShown, Page
-from holdfast.base.ids import parse
+from holdfast.api.wire import AssetShown, BalanceShown, Page, StatementLine
+from holdfast.base.ids import TransferId, parse, public
 from holdfast.base.money import ASSETS, Asset, asset
-from holdfast.domains.ledger.model import Balance, NewAccount
+from holdfast.domains.ledger import queries as ledger
+from holdfast.domains.ledger.errors import AccountMissing
+from holdfast.domains.ledger.model import Balance, Entry, NewAccount
 from holdfast.domains.merchants import Caller, MerchantNotFound, Right
 from holdfast.flows import chart
 
@@ -50,6 +53,21 @@ def shown(owner: str, of: str, balance: Balance) -> BalanceShown:
     )
 
 
+def line(entry: Entry) -> StatementLine:
+    """Show a line of a statement."""
+    return StatementLine(
+        public("tr", entry.id),
+        "transfer",
+        entry.at,
+        entry.kind,
+        entry.side,
+        entry.amount_minor,
+        entry.balance.spendable_minor,
+        entry.balance.net_minor,
+        dict(entry.metadata),
+    )
+
+
 _EMPTY = Balance(0, 0, 0, 0)
 
 
@@ -81,4 +99,27 @@ async def show_balance(request: Call, owner: str, asset_code: str, at: At = None
     return shown(owner, asset_code, held.get(account.number, _EMPTY))
 
 
-routes = Router("/v1", route_handlers=[list_assets, list_balances, show_balance], tags=["Accounts"])
+@get("/accounts/{owner:str}/{asset_code:str}/statement", summary="List an account's movements, newest first")
+async def list_statement(
+    request: Call, owner: str, asset_code: str, limit: Limit = LIMIT, after: After = None
+) -> Page[StatementLine]:
+    """List what moved on an account, each line with what the account held after it."""
+    api, caller = await called(request, Right.READ)
+    account = await own_account(api, caller, owner, asset(asset_code))
+    before = cursor("tr", after)
+    database = api.app.database
+    try:
+        rows = await ledger.statement(
+            database, account.number, before=None if before is None else TransferId(before), limit=limit
+        )
+        more = len(rows) == limit and bool(
+            await ledger.statement(database, account.number, before=rows[-1].id, limit=1)
+        )
+    except AccountMissing:
+        return Page([], has_more=False)
+    return Page([line(row) for row in rows], more)
+
+
+routes = Router(
+    "/v1", route_handlers=[list_assets, list_balances, show_balance, list_statement], tags=["Accounts"]
+)

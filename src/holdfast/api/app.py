@@ -37,6 +37,7 @@ from holdfast.api.strict import StrictBody
 from holdfast.base.clock import SystemClock
 from holdfast.base.errors import HoldfastError
 from holdfast.boot import App, open_app
+from holdfast.platform import heartbeat
 from holdfast.platform.config import Config
 from holdfast.platform.log import logger
 
@@ -69,8 +70,10 @@ def create_app(source: App | Config, *, pages: Sequence[ControllerRouterHandler]
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, 20, 100)
+        heart = heartbeat.Heart.new(opened.ids.new(), "server", opened.clock.now())
         try:
-            yield
+            async with heartbeat.beating(opened.database, heart, opened.clock):
+                yield
         finally:
             log.flush()
             if isinstance(source, Config):

@@ -18,9 +18,9 @@ from holdfast.api.errors import PROBLEM_TYPE, TABLE, NotFound
 from holdfast.api.responses import Call
 
 DESCRIPTION: Final = (
-    "Payments that survive their providers. Amounts are whole numbers of minor units; times are RFC 3339. Requests "
-    "that move money or make something need an Idempotency-Key. Problems are RFC 9457, with a stable code and what "
-    "to do."
+    "Payments that survive their providers. Amounts are whole numbers of minor units; times are RFC 3339. "
+    "Requests that move money or make something need an Idempotency-Key. Problems are RFC 9457, with a "
+    "stable code and what to do."
 )
 
 CONFIG: Final = OpenAPIConfig(
@@ -31,7 +31,9 @@ CONFIG: Final = OpenAPIConfig(
     use_handler_docstrings=True,
     components=Components(
         security_schemes={
-            "key": SecurityScheme(type="http", scheme="bearer", description="A secret key: sk_test_… or sk_live_….")
+            "key": SecurityScheme(
+                type="http", scheme="bearer", description="A secret key: sk_test_… or sk_live_…."
+            )
         }
     ),
 )

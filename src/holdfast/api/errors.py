@@ -35,7 +35,7 @@ _OPERATOR: Final = (
 _SETUP: Final = "An operator corrects the setting that the message names."
 _LOOK: Final = "Check the id, and that the key is of the same merchant and mode (test or live)."
 _STATE: Final = "Ask for its present state and act on that."
-_SAME_KEY: Final = "Repeat it with the same Idempotency-Key, which is safe, or ask for the state. Never repeat it with a new key."
+_SAME_KEY: Final = "Repeat it with the same Idempotency-Key, which is safe. Never repeat it with a new key."
 _AGAIN: Final = "Repeat it with the same Idempotency-Key after the time in Retry-After."
 
 TABLE: Final[dict[str, Line]] = {

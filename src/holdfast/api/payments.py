@@ -137,27 +137,34 @@ async def _wanted(api: Api, caller: Caller, asked: PaymentAsked) -> NewPayment:
     )
 
 
-async def create(api: Api, authorization: str | None, key: str | None, body: bytes) -> Reply:
-    """Carry out `POST /v1/payments`: the one way, whichever layer took the request."""
-    caller = await api.caller(authorization, Right.MOVE_MONEY)
-    held = ticket(caller, key, CREATE, body)
-    asked = decode(body, PaymentAsked)
-    id_ = PaymentId(api.app.ids.new())
-    last: list[tuple[int, Reply]] = []
+class Kept:
+    """Builds the writes that keep the answer, and gives that very answer when nothing came after it."""
 
-    async def do(claim: Guard, mine: Ticket) -> Reply:
-        def answer(payment: Payment) -> tuple[Write, ...]:
-            said = told(views.payment(payment, live=caller.merchant.live, now=api.now()), created=True)
-            last[:] = [(payment.version, said)]
-            return (mine.answer(said),)
+    __slots__ = ("_api", "_caller", "_last", "_mine", "_version")
 
-        wanted = await _wanted(api, caller, asked)
-        made = await pay.create(
-            api.app.desk, wanted, id=id_, confirm=asked.confirm, claim=claim, answer=answer
-        )
-        if last and last[0][0] == made.version:
-            return last[0][1]
-        return told(await standing(api, caller, made), created=True)
+    def __init__(self, api: Api, caller: Caller, mine: Ticket) -> None:
+        self._api = api
+        self._caller = caller
+        self._mine = mine
+        self._last: Reply | None = None
+        self._version = 0
+
+    def __call__(self, payment: Payment) -> tuple[Write, ...]:
+        """Return the writes for `payment` as the commit leaves it."""
+        shown = views.payment(payment, live=self._caller.merchant.live, now=self._api.now())
+        self._last = told(shown, created=True)
+        self._version = payment.version
+        return (self._mine.answer(self._last),)
+
+    async def reply(self, made: Payment) -> Reply:
+        """Return the answer for `made`."""
+        if self._last is not None and self._version == made.version:
+            return self._last
+        return told(await standing(self._api, self._caller, made), created=True)
+
+
+def resumed(api: Api, caller: Caller) -> Callable[[str, bool], Awaitable[Reply]]:
+    """Return what tells how the payment stands that a key had begun, when no answer was kept."""
 
     async def resume(subject: str, stale: bool) -> Reply:
         found = await api.app.desk.book.payment(PaymentId(parse("pay", subject)))
@@ -165,7 +172,23 @@ async def create(api: Api, authorization: str | None, key: str | None, body: byt
             raise InProgress
         return replace(told(await standing(api, caller, found), created=True), replayed=True)
 
-    return await once(api, held, public("pay", id_), Wish(do, resume))
+    return resume
+
+
+async def create(api: Api, authorization: str | None, key: str | None, body: bytes) -> Reply:
+    """Carry out `POST /v1/payments`: the one way, whichever layer took the request."""
+    caller = await api.caller(authorization, Right.MOVE_MONEY)
+    held = ticket(caller, key, CREATE, body)
+    asked = decode(body, PaymentAsked)
+    id_ = PaymentId(api.app.ids.new())
+
+    async def do(claim: Guard, mine: Ticket) -> Reply:
+        wanted = await _wanted(api, caller, asked)
+        kept = Kept(api, caller, mine)
+        made = await pay.create(api.app.desk, wanted, id=id_, confirm=asked.confirm, claim=claim, answer=kept)
+        return await kept.reply(made)
+
+    return await once(api, held, public("pay", id_), Wish(do, resumed(api, caller)))
 
 
 async def standing(api: Api, caller: Caller, payment: Payment) -> PaymentShown:
@@ -191,8 +214,8 @@ async def own_payment(api: Api, caller: Caller, text: str) -> Payment:
     status_code=201,
     summary="Make a payment",
     description=(
-        "Carries the payment out (unless `confirm` is false) and tells how it stands: 201 when it is settled, 202 when "
-        "something is still open (`next` says what happens), 402 when it failed: then nothing was kept."
+        "Carries the payment out (unless `confirm` is false) and tells how it stands: 201 when it is settled, "
+        "202 when something is open (`next` says what happens), 402 when it failed: nothing was kept."
     ),
 )
 async def create_payment(

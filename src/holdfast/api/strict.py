@@ -7,8 +7,7 @@ money.
 from __future__ import annotations
 
 from collections.abc import Generator
-from functools import lru_cache
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 import msgspec
 from litestar._openapi.schema_generation import SchemaCreator
@@ -21,17 +20,19 @@ from holdfast.api.errors import RequestInvalid
 T = TypeVar("T")
 
 
-@lru_cache(maxsize=256)
-def _decoder(shape: type[T]) -> msgspec.json.Decoder[T]:
-    return msgspec.json.Decoder(shape)
+_decoders: Final[dict[Any, msgspec.json.Decoder[Any]]] = {}
 
 
 def decode(body: bytes, shape: type[T]) -> T:
     """Return `body` as a `shape`. Raises: `RequestInvalid`, which names the place."""
     try:
-        return _decoder(shape).decode(body)
+        decoder = _decoders.get(shape)
+        if decoder is None:
+            decoder = _decoders[shape] = msgspec.json.Decoder(shape)
+        decoded: T = decoder.decode(body)
     except msgspec.DecodeError as error:
         raise RequestInvalid(_words(str(error))) from None
+    return decoded
 
 
 def _words(text: str) -> str:
@@ -78,7 +79,7 @@ class StrictBody(AbstractDTO[Any]):
 
     def decode_bytes(self, value: bytes) -> Any:  # noqa: ANN401 - what the handler expects
         """Decode a body. Raises: `RequestInvalid`."""
-        handler_id: str = self.asgi_connection.route_handler.handler_id  # type: ignore[attr-defined]
+        handler_id: str = self.asgi_connection.route_handler.handler_id
         return decode(value, self._shapes[handler_id])
 
     def decode_builtins(self, value: dict[str, Any]) -> Any:  # noqa: ANN401, ARG002 - the framework's signature

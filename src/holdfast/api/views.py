@@ -32,8 +32,9 @@ _WHAT: Final[dict[PaymentState, str]] = {
     PaymentState.REQUIRES_CONFIRMATION: "Confirm it to have it carried out, or cancel it.",
     PaymentState.PROCESSING: "It is being carried out right now.",
     PaymentState.PENDING: (
-        "A provider has not said yet whether it went through. Holdfast finds out by itself and ends it: paid once, or "
-        "not at all. Do not ask the payer to pay again; another of their methods may be offered as their own choice."
+        "A provider has not said yet whether it went through. Holdfast finds out by itself and ends it: paid "
+        "once, or not at all. Do not ask the payer to pay again; another of their methods may be offered as "
+        "their own choice."
     ),
     PaymentState.AUTHORIZED: "The money is held. Capture it, or cancel to release it.",
 }
@@ -75,6 +76,7 @@ def payment(it: Payment, *, live: bool, now: datetime, others: Iterable[Instrume
         it.captured_minor,
         it.refunded_minor,
         None if asked.payer_id is None else public("pyr", asked.payer_id),
+        asked.purpose,
         asked.capture,
         asked.funding,
         asked.reference,

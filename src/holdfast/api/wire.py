@@ -76,7 +76,7 @@ class PaymentAsked(Struct, frozen=True, forbid_unknown_fields=True):
         list[PublicId],
         Meta(
             max_length=INSTRUMENTS_PER_PAYER_MAX,
-            description="The payer's instruments to use, in this order; empty: all of them, in the payer's own order.",
+            description="The payer's instruments to use, in this order; empty: all, in the payer's order.",
         ),
     ] = []
     capture: Literal["automatic", "manual"] | None = None
@@ -215,6 +215,7 @@ class PaymentShown(Struct, frozen=True):
     captured_minor: int
     refunded_minor: int
     payer: str | None
+    purpose: str
     capture: str
     funding: str
     reference: str
@@ -298,17 +299,21 @@ class BalanceShown(Struct, frozen=True):
 
 
 class StatementLine(Struct, frozen=True):
-    """One movement on an account.
+    """One movement on an account, with what the account held after it.
 
-    `change_minor` is negative for money that left; `balance_minor` is after it.
+    `kind` is `posted`, `pending` (money reserved), `post_pending` (a reservation settled) or `void_pending`
+    (released).
     """
 
     id: str
+    object: str
     at: datetime
     kind: str
-    change_minor: int
-    balance_minor: int | None
-    other_account: str
+    side: str
+    amount_minor: int
+    available_minor: int
+    posted_minor: int
+    metadata: dict[str, str]
 
 
 class TransferShown(Struct, frozen=True):

@@ -1,4 +1,7 @@
-"""Every bound that is ours to set, with its unit and its reason. What an operator may choose is in `platform/config.py`."""
+"""Every bound that is ours to set, with its unit and its reason.
+
+What an operator may choose is in `platform/config.py`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,11 @@ METADATA_VALUE_CHARS_MAX: Final = 500
 """Metadata is for the caller's own references, not a document store."""
 
 REFERENCE_CHARS_MAX: Final = 120
+"""A merchant's own reference of a payment: an order number, not a story."""
+
 IDEMPOTENCY_KEY_CHARS_MAX: Final = 128
+"""An idempotency key: any UUID or hash fits."""
+
 IDEMPOTENCY_KEEP_HOURS: Final = 24 * 30
 """How long an answer is kept for its key."""
 
@@ -23,6 +30,7 @@ BODY_DEPTH_MAX: Final = 16
 
 PAGE_ROWS_DEFAULT: Final = 25
 PAGE_ROWS_MAX: Final = 100
+"""Rows of one page of a list; more are asked for by cursor."""
 
 LINKED_TRANSFERS_MAX: Final = 16
 """Transfers in one linked chain: they succeed or fail together."""
@@ -54,10 +62,10 @@ RAIL_CALL_TIMEOUT_S_MAX: Final = 60.0
 LEDGER_DB_STATEMENT_TIMEOUT_S: Final = 10.0
 
 HTTP_CONNECT_TIMEOUT_S: Final = 5.0
-"""Connecting and TLS together, outbound; a host that takes longer is treated as away, and nothing has been sent."""
+"""Connecting and TLS together, outbound; a host that takes longer is away, and nothing has been sent."""
 
 HTTP_KEEPALIVE_S: Final = 4.0
-"""An idle outbound connection is dropped after this: below the 5 s after which common servers close theirs."""
+"""An idle outbound connection is dropped after this: below the 5 s after which servers close theirs."""
 
 HTTP_CONNECTIONS_MAX: Final = 64
 """Connections of one pool: one slow provider cannot use up the process."""
@@ -69,10 +77,10 @@ HTTP_DNS_CACHE_S: Final = 10
 """A resolved name is reused this long, so that a provider's own switch of address is followed soon."""
 
 API_KEY_KEEP_S: Final = 5.0
-"""How long a process trusts an API key that it has checked: a key revoked elsewhere opens nothing after this."""
+"""How long a process trusts an API key that it checked: one revoked elsewhere opens nothing after this."""
 
 PAYER_KEEP_S: Final = 5.0
-"""How long a process trusts what it read of a payer's methods: one removed elsewhere is not used after this."""
+"""How long a process trusts what it read of a payer's methods: one removed elsewhere goes unused then."""
 
 INSTRUMENTS_PER_PAYER_MAX: Final = 20
 """Methods that one payer keeps: each is read with each payment."""
@@ -87,7 +95,7 @@ HEADER_LINE_CHARS_MAX: Final = 4096
 """A single request header's value; longer is refused."""
 
 IDEMPOTENCY_IN_PROGRESS_S: Final = 30.0
-"""A key without an answer counts as in progress this long; after it a repeat gets the state of what the key made."""
+"""A key without an answer counts as in progress this long; then a repeat gets the state of what it made."""
 
 ROUTING_CALL_FORGOTTEN_S: Final = 2 * RAIL_CALL_TIMEOUT_S_MAX
 """A call to a rail whose end nobody reported gives its place in the bulkhead back after so long."""
@@ -102,6 +110,7 @@ WEBHOOK_ENDPOINTS_MAX: Final = 20
 """Webhook endpoints per merchant: each event is sent to every one of them."""
 
 WEBHOOK_URL_CHARS_MAX: Final = 2048
+"""A webhook's address: as long as common servers read."""
 
 WEBHOOK_TIMEOUT_S: Final = 15.0
 """One try of a webhook, connecting included: the lower end of what Standard Webhooks asks for."""
@@ -119,6 +128,8 @@ SANDBOX_SILENCE_S_MAX: Final = 300.0
 """How long the sandbox keeps a connection open without answering."""
 
 SANDBOX_WEBHOOK_TIMEOUT_S: Final = 5.0
+"""One delivery of a webhook by the sandbox."""
+
 SANDBOX_WEBHOOK_TRIES_MAX: Final = 10
 """Deliveries of one webhook before the sandbox gives up: about 3 minutes."""
 
@@ -130,8 +141,10 @@ PAGE_STREAM_LIFE_S: Final = 240.0
 """Longest life of one stream of events to a page; the browser then reconnects by itself."""
 
 PAGE_STREAM_POLL_S: Final = 0.15
+"""How often a stream looks whether its payment changed."""
+
 PAGE_STREAM_TELL_S: Final = 0.5
-"""How often a stream looks whether its payment changed, and how often it tells the running clock meanwhile."""
+"""How often a stream tells the running clock while nothing changes."""
 
 PAGE_STREAM_RETRY_MS: Final = 1000
 """How long a browser waits before it reconnects to a stream."""
@@ -155,3 +168,4 @@ BANK_CLOCK_SKEW_S: Final = 5.0
 """How far the bank's clock may differ from ours: it is told to stop this much before we stop waiting."""
 
 SETTLEMENT_FILE_TIMEOUT_S: Final = 60.0
+"""Fetching a rail's settlement file: large, and nobody waits for it."""

@@ -27,6 +27,12 @@ def command(
     read = config.load(file=config_file, data_dir=data_dir)
     dsn = database_dsn(read.dsn.reveal() if read.dsn else None, read.data_dir)
     phases: tuple[migrate.Phase, ...] = ("pre", "post") if phase == "all" else (phase,)
+    if (
+        "post" in phases
+        and not dry_run
+        and any(m.phase == "post" for m in migrate.missing(dsn, migrate.shipped()))
+    ):
+        _refuse_old_code(dsn, len(migrate.shipped()))
     if dry_run:
         names = [
             f"{each.domain}/{each.name}" for each in migrate.missing(dsn, migrate.shipped(), phases=phases)
@@ -37,3 +43,16 @@ def command(
         click.echo(("would apply " if dry_run else "applied ") + name)
     if not names:
         click.echo("The schema is up to date.")
+
+
+def _refuse_old_code(dsn: str, knows: int) -> None:
+    from holdfast.base.clock import SystemClock  # noqa: PLC0415 - loaded when asked for
+    from holdfast.base.errors import Refused  # noqa: PLC0415
+    from holdfast.platform import heartbeat  # noqa: PLC0415
+
+    old = heartbeat.old_code(dsn, knows=knows, now=SystemClock().now())
+    if old:
+        raise Refused(
+            f"Processes of an older version still run: {', '.join(old)}. Stop them first; only then "
+            "may `post` migrations take away what they use. With --phase pre, only what suits them is applied."
+        )

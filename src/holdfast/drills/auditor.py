@@ -1,5 +1,6 @@
-"""The auditor of a drill: judges from the providers' own books and from our ledger's accounts, not from what
-payments say.
+"""The auditor of a drill.
+
+Judges from the providers' own books and from our ledger's accounts, not from what payments say.
 
 Read after everything late has arrived. It shares no code with the flows; it knows the chart of accounts.
 """
@@ -10,10 +11,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from holdfast.domains.payments.model import PaymentState
+from holdfast.domains.payments.rules.cascade import BALANCE_RAIL as WALLET
 from holdfast.drills.draw import NEVER, Draw
-from holdfast.drills.world import HoldfastRun, is_open
+from holdfast.drills.world import HoldfastRun
 from holdfast.flows import chart
 
+ENDED: Final = (PaymentState.SUCCEEDED, PaymentState.FAILED, PaymentState.CANCELED)
 FINDINGS_MAX: Final = 50
 """Findings told in words; the counts are complete."""
 
@@ -42,9 +45,9 @@ def audit(run: HoldfastRun, draw: Draw) -> Audit:
     kept, charges = _kept(run)
     double = lost = open_payments = sold_minor = 0
     for payment, amount in enumerate(draw.amount_minor):
-        case = run.cases.get(payment)
+        stands = run.states.get(payment)
         from_wallet = _paid_from_wallet(run, draw, payment)
-        sold = case is not None and case.payment.state is PaymentState.SUCCEEDED
+        sold = stands is not None and stands.state is PaymentState.SUCCEEDED
         due = amount if sold else 0
         sold_minor += due
         paid = kept[payment] + from_wallet
@@ -56,10 +59,10 @@ def audit(run: HoldfastRun, draw: Draw) -> Audit:
         if paid != due:
             lost += abs(paid - due)
             findings.append(f"payment {payment}: {paid} left the payer where {due} was due")
-        if case is None or is_open(case):
+        if stands is None or stands.open or stands.state not in ENDED:
             open_payments += 1
             findings.append(
-                f"payment {payment} has not ended: {case.payment.state.value if case else 'never opened'}"
+                f"payment {payment} has not ended: {stands.state.value if stands else 'never opened'}"
             )
     twice = sum(count > 1 for count in run.announced)
     wrong = _books(run, draw, sold_minor)
@@ -68,9 +71,7 @@ def audit(run: HoldfastRun, draw: Draw) -> Audit:
 
 
 def _kept(run: HoldfastRun) -> tuple[list[int], list[int]]:
-    """Return for each payment what providers keep of the payer's money, minor units, and by how many
-    charges.
-    """
+    """Return for each payment what providers keep of it, minor units, and by how many charges."""
     kept, charges = [0] * len(run.payers), [0] * len(run.payers)
     for rail in run.rails.values():
         for entry in rail.book.values():
@@ -87,8 +88,9 @@ def _net(run: HoldfastRun, number: int) -> int:
 
 
 def _paid_from_wallet(run: HoldfastRun, draw: Draw, payment: int) -> int:
-    """Return what of the payer's own balance is gone, minor units; negative when the wallet holds more
-    than they brought.
+    """Return what of the payer's own balance is gone, minor units.
+
+    Negative when the wallet holds more than they brought.
     """
     account = chart.payer(run.payers[payment], draw.scenario.asset).number
     return run.opened_minor[payment] - _net(run, account)
@@ -99,9 +101,9 @@ def _books(run: HoldfastRun, draw: Draw, sold_minor: int) -> list[str]:
     code = draw.scenario.asset
     wrong: list[str] = []
     every = run.ledger.book.accounts.values()
-    debits, credits = sum(b.debits_posted for b in every), sum(b.credits_posted for b in every)
-    if debits != credits:
-        wrong.append(f"the ledger does not sum to zero: debits {debits}, credits {credits}")
+    debited, credited = sum(b.debits_posted for b in every), sum(b.credits_posted for b in every)
+    if debited != credited:
+        wrong.append(f"the ledger does not sum to zero: debits {debited}, credits {credited}")
     if any(b.debits_pending or b.credits_pending for b in every):
         wrong.append("the ledger holds reservations although nothing is under way")
     for name, rail in run.rails.items():
@@ -109,6 +111,8 @@ def _books(run: HoldfastRun, draw: Draw, sold_minor: int) -> list[str]:
         owes = -_net(run, chart.rail(name, code).number)
         if keeps != owes:
             wrong.append(f"{name} keeps {keeps} and the ledger says that it owes us {owes}")
+    if _net(run, chart.rail(WALLET, code).number):
+        wrong.append("money is under way between the payers' balances and the merchant")
     earned = _net(run, chart.merchant(run.merchant, code).number)
     if earned != sold_minor:
         wrong.append(f"the merchant sold for {sold_minor} and has {earned}")

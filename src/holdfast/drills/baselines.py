@@ -34,8 +34,9 @@ NAMES = ("single", "retry", "blind")
 
 @dataclass(frozen=True, slots=True)
 class PolicyRun:
-    """What a policy made of the traffic. `done_s`: when each payment was told to have succeeded, `NEVER` if
-    not.
+    """What a policy made of the traffic.
+
+    `done_s`: when each payment was told to have succeeded, `NEVER` if not.
 
     `kept`: how many charges stay with each payment in the end. `charged_without_sale`: payments told to have
     failed that keep a charge.
@@ -131,9 +132,7 @@ class _Ordinary:
 
 
 def run_baseline(name: str, draw: Draw) -> PolicyRun:
-    """Send all the traffic through the policy `name` and return what it made of it, after everything late
-    has arrived.
-    """
+    """Send all the traffic through the policy `name`; return what is left when all that is late is there."""
     loop = VirtualLoop(shuffle=False)
     system = _Ordinary(draw, loop)
     pay: Callable[[int], Awaitable[bool]] = getattr(system, name)

@@ -47,8 +47,9 @@ class Verdict(IntEnum):
 
 
 class Fate(NamedTuple):
-    """What becomes of one request. Times are seconds from its sending; `NEVER` where it does not come to
-    that.
+    """What becomes of one request.
+
+    Times are seconds from its sending; `NEVER` where it does not come to that.
 
     `sent` is False where provably nothing left us. `done_s`: when the rail carries it out. `answer_s`: when
     its answer is here.
@@ -92,8 +93,9 @@ def uniform(key: int, number: int) -> float:
 
 
 def arrivals(scenario: Scenario, seed: int) -> list[float]:
-    """Return the seconds at which payments come, rising: a Poisson process at the scenario's rate over
-    time.
+    """Return the seconds at which payments come, rising.
+
+    A Poisson process at the scenario's rate over time.
     """
     rates = np.full(scenario.duration_s, float(scenario.per_second))
     for surge in scenario.surges:
@@ -146,9 +148,7 @@ class Draw:
         return self._rails[rail].plan
 
     def ways(self, payment: int) -> list[tuple[str, str]]:
-        """Return the payer's ways to pay through a rail, as (rail, kind of instrument), in the payer's
-        order.
-        """
+        """Return the ways to pay through a rail, as (rail, kind of instrument), in the payer's order."""
         return [
             (plan.name, kind)
             for kind in self.methods(payment)
@@ -157,9 +157,7 @@ class Draw:
         ]
 
     def fate(self, rail: str, op: Op, payment: int, kind: str, now_s: float) -> Fate:
-        """Return what becomes of a request sent at `now_s` with that instrument, on a rail with nothing
-        else to do.
-        """
+        """Return what becomes of a request sent at `now_s`, on a rail that has nothing else to do."""
         return self._rails[rail].fate(_OPS[op], payment, kind, now_s, self)
 
     def chance(self, rail: str, payment: int, second: int) -> float:

@@ -1,5 +1,6 @@
-"""Judges a drill: what was completed against what was possible, what it cost, and how fast the trouble was
-seen.
+"""Judges a drill.
+
+What was completed against what was possible, what it cost, and how fast the trouble was seen.
 
 Every figure is defined here, and told in `docs/reference/drills.md`. Seconds are simulated seconds.
 """
@@ -39,8 +40,9 @@ class FirstTry:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What routing believed of a rail at a moment: its success rate, how sure it is, whether the breaker
-    let calls through.
+    """What routing believed of a rail at a moment.
+
+    Its success rate, how sure it is, whether the breaker let calls through.
     """
 
     at_s: float

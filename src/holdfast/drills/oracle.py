@@ -44,8 +44,9 @@ def could_complete(draw: Draw, payment: int) -> bool:
 
 
 def moments(from_s: float, until_s: float) -> Iterator[float]:
-    """Yield `from_s` and the start of each later second before `until_s`: the moments at which fates
-    differ.
+    """Yield `from_s` and the start of each later second before `until_s`.
+
+    The moments at which fates differ.
     """
     at = from_s
     while at < until_s:
@@ -54,8 +55,9 @@ def moments(from_s: float, until_s: float) -> Iterator[float]:
 
 
 def captured_at(draw: Draw, payment: int, rail: str, kind: str, start_s: float, until_s: float) -> float:
-    """Return when the provider would have captured by `until_s`, asked first at `start_s`; `NEVER` if not
-    by then.
+    """Return when the provider would have captured by `until_s`, asked first at `start_s`.
+
+    `NEVER` if not by then.
     """
     first = draw.fate(rail, Op.AUTHORIZE, payment, kind, start_s)
     held_s = start_s + first.done_s

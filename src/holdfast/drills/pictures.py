@@ -1,5 +1,6 @@
-"""Line pictures of a drill as SVG that can be read aloud: each has a title, a description and its data as
-a table.
+"""Line pictures of a drill as SVG that can be read aloud.
+
+Each has a title, a description and its data as a table.
 """
 
 from __future__ import annotations

@@ -18,9 +18,17 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from holdfast.base.money import Money
-from holdfast.domains.payments.ports import Answer, Evidence, Op, Order, RailEvent, RailTraits, Said
+from holdfast.domains.payments.ports import (
+    Answer,
+    Evidence,
+    FenceClass,
+    Op,
+    Order,
+    RailEvent,
+    RailTraits,
+    Said,
+)
 from holdfast.drills.draw import NEVER, Draw, Verdict
-from holdfast.drills.reading import BALANCE
 from holdfast.drills.scenario import Fault, FaultKind, RailPlan
 from holdfast.drills.virtual_time import EPOCH
 
@@ -54,6 +62,7 @@ class Entry:
     fenced_s: float = NEVER
     returned_minor: int = 0
     refusal: Answer | None = None
+    refused_s: float = NEVER
     refund_keys: set[str] = field(default_factory=set)
 
     def charged(self, now_s: float) -> bool:
@@ -66,8 +75,9 @@ class Entry:
 
 
 class SimulatedRail:
-    """A provider behind the `Rail` port. `at_once`: it charges in one step whatever it could do (the
-    baselines' way).
+    """A provider behind the `Rail` port.
+
+    `at_once`: it charges in one step whatever it could do (the baselines' way).
     """
 
     def __init__(
@@ -119,7 +129,7 @@ class SimulatedRail:
         done_s, answer_s = now + queued + fate.done_s, queued + fate.answer_s
         if self._storms and self._killed(order.op, payment, now):
             done_s, answer_s = NEVER, NEVER
-        entry = self._act(order, payment, now + queued, done_s, fate.verdict, fate.fault)
+        entry = self._act(order, payment, now + queued, done_s, fate.verdict)
         if answer_s > wait_s:
             self._report_later(order, entry, fate.fault)
             return await self._answer(Answer(Said.UNKNOWN, Evidence.TIMEOUT, code="timeout"), wait_s)
@@ -137,8 +147,9 @@ class SimulatedRail:
         return answer
 
     def _queue(self, now: float) -> float | None:
-        """Return how long the request queues, seconds; None when the queue is too long and it is turned
-        away.
+        """Return how long the request queues, seconds.
+
+        None when the queue is too long and it is turned away.
         """
         if self.plan.capacity_per_s is None:
             return 0.0
@@ -165,14 +176,15 @@ class SimulatedRail:
     # ---- the provider's book ----
 
     def _act(
-        self, order: Order, payment: int, known_s: float, done_s: float, verdict: Verdict, fault: Fault | None
+        self, order: Order, payment: int, known_s: float, done_s: float, verdict: Verdict
     ) -> Entry | None:
-        """Enter into the book what the request does, at the moment when it does it; None where nothing is
-        known of it.
+        """Enter into the book what the request does, at the moment when it does it.
+
+        None where nothing is known of it.
         """
         entry = self.book.get(order.reference)
         if order.op is Op.AUTHORIZE:
-            return self._authorize(order, entry, payment, known_s, done_s, verdict, fault)
+            return self._authorize(order, entry, payment, known_s, done_s, verdict)
         if done_s == NEVER:
             return entry
         if order.op is Op.CANCEL:
@@ -191,9 +203,14 @@ class SimulatedRail:
         return entry
 
     def _authorize(
-        self, order: Order, entry: Entry | None, payment: int, known_s: float, done_s: float, verdict: Verdict,
-        fault: Fault | None,
-    ) -> Entry | None:  # fmt: skip
+        self,
+        order: Order,
+        entry: Entry | None,
+        payment: int,
+        known_s: float,
+        done_s: float,
+        verdict: Verdict,
+    ) -> Entry | None:
         refused = verdict in (Verdict.DECLINED, Verdict.NO_FUNDS)
         if done_s == NEVER and not refused:
             return entry
@@ -210,7 +227,7 @@ class SimulatedRail:
             entry = self.book[reference] = Entry(payment, order.amount.amount_minor)
         entry.known_s = known_s if verdict is Verdict.ACKNOWLEDGED else done_s
         if refused:
-            entry.known_s = known_s
+            entry.known_s = entry.refused_s = known_s
             entry.refusal = Answer(
                 Said.DECLINED,
                 code="no_funds" if verdict is Verdict.NO_FUNDS else "declined",
@@ -224,10 +241,8 @@ class SimulatedRail:
         if order.expires_at is not None:
             lapses = min(lapses, (order.expires_at - EPOCH).total_seconds())
         if done_s > lapses:
-            entry.known_s, entry.refusal = (
-                known_s,
-                Answer(Said.DECLINED, code="expired", message="It expired unpaid."),
-            )
+            entry.refusal = Answer(Said.DECLINED, code="expired", message="It expired unpaid.")
+            entry.refused_s, entry.known_s = lapses, min(entry.known_s, lapses)
             return entry
         entry.done_s = done_s
         if self._one_step:
@@ -235,15 +250,16 @@ class SimulatedRail:
         return entry
 
     def _overtake(self, entry: Entry, done_s: float) -> None:
-        """A repetition gets through before the hanging first request: it is carried out, and the first
-        meets its key.
+        """A repetition gets through before the hanging first request.
+
+        It is carried out, and the first meets its key.
         """
         entry.known_s = entry.done_s = done_s
         if self._one_step:
             entry.captured_s = done_s
 
     def _cancel(self, order: Order, entry: Entry | None, payment: int, done_s: float) -> Entry | None:
-        if not self.plan.fence >= 2:  # noqa: PLR2004 (F2: the first class that has a cancel)
+        if self.plan.fence < FenceClass.F2:
             return entry
         if entry is None or entry.known_s > done_s:
             if not self._traits.tombstones:
@@ -260,7 +276,7 @@ class SimulatedRail:
 
     def _tell(self, order: Order, entry: Entry | None, now: float) -> Answer:
         """Return the provider's honest answer at `now`."""
-        if order.op is Op.CANCEL and self.plan.fence < 2:  # noqa: PLR2004
+        if order.op is Op.CANCEL and self.plan.fence < FenceClass.F2:
             return Answer(Said.NOT_DONE, code="no_cancel", message="This rail has no cancel.")
         if entry is None or (entry.known_s > now and entry.fenced_s > now):
             return Answer(Said.NOT_FOUND, code="not_found")
@@ -273,7 +289,7 @@ class SimulatedRail:
         return self._state(entry, now, money, remote)
 
     def _state(self, entry: Entry, now: float, money: Money, remote: str) -> Answer:
-        if entry.refusal is not None:
+        if entry.refusal is not None and entry.refused_s <= now:
             return entry.refusal
         if entry.fenced_s <= now:
             return Answer(Said.CANCELED, remote_id=remote, refunded_minor=entry.returned_minor)
@@ -289,15 +305,13 @@ class SimulatedRail:
     # ---- what it reports by itself ----
 
     def _report_later(self, order: Order, entry: Entry | None, fault: Fault | None) -> None:
-        """Send the outcome by webhook once it is there, as often as the fault has it, in no particular
-        order.
-        """
+        """Report the outcome once it is there, as often as the fault has it, in no particular order."""
         if self.listener is None or self.plan.webhook_in is None or entry is None:
             return
         if order.op is Op.CAPTURE:
             due = entry.captured_s
         elif order.op is Op.AUTHORIZE:
-            due = entry.known_s if entry.refusal else entry.done_s
+            due = entry.refused_s if entry.refusal else entry.done_s
         else:
             return
         if due == NEVER:

@@ -57,8 +57,9 @@ def load(name_or_file: str) -> Scenario:
 
 
 def read(text: str, file: str = "scenario.toml") -> Scenario:
-    """Return the scenario that `text` says. Raises: `ScenarioInvalid`, with `file`, the line and the
-    remedy.
+    """Return the scenario that `text` says.
+
+    Raises: `ScenarioInvalid`, with `file`, the line and the remedy.
     """
     try:
         said = tomllib.loads(text)

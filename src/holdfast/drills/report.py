@@ -1,5 +1,6 @@
-"""Writes a drill's report: JSON with stable keys, and one self-contained page with pictures, in two
-languages.
+"""Writes a drill's report.
+
+JSON with stable keys, and one self-contained page with pictures, in two languages.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Runs a drill in simulated mode: draws the world, sends it through Holdfast and the baselines, audits, and
-judges.
+"""Runs a drill in simulated mode.
+
+Draws the world, sends it through Holdfast and the baselines, audits, and judges.
 
 Holdfast runs in this process; the oracle and the baselines run beside it in a process of their own, from the
 same scenario and seed. Nothing is sampled, and nothing in the result depends on how fast the machine is.
@@ -106,8 +107,9 @@ def report(draw: Draw, run: HoldfastRun, possible: list[bool], baselines: tuple[
 
 
 def passed(audited: Audit, reached: float) -> bool:
-    """Return whether the drill reached the bars: continuity 0.99, no double charge, no money lost, books
-    balanced.
+    """Return whether the drill reached the bars.
+
+    Continuity 0.99, no double charge, no money lost, books balanced.
     """
     clean = audited.double_charges_kept == 0 and audited.money_lost_minor == 0 and audited.books_balanced
     return reached >= judge.RECOVERED and clean and audited.announced_twice == 0

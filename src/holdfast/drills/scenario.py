@@ -13,8 +13,9 @@ from typing import Literal
 from holdfast.domains.payments.ports import FenceClass
 
 SCALED_CONCURRENCY_MIN = 32
-"""A scaled-down drill still lets this many requests be under way on a rail: a handful would measure
-chance.
+"""A scaled-down drill still lets this many requests be under way on a rail.
+
+A handful would measure chance.
 """
 
 
@@ -53,9 +54,7 @@ class Surge:
 
 @dataclass(frozen=True, slots=True)
 class PayerGroup:
-    """A share of the payers, what they carry (in their own order), and how often an instrument has no
-    funds.
-    """
+    """A share of the payers, what they carry in their own order, how often an instrument has no funds."""
 
     share: float
     methods: tuple[str, ...]

@@ -46,8 +46,9 @@ class _NoWaiting(selectors.BaseSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """A loop on virtual time. With `shuffle`, what is ready at one moment runs in an order drawn from
-    `seed`.
+    """A loop on virtual time.
+
+    With `shuffle`, what is ready at one moment runs in an order drawn from `seed`.
     """
 
     def __init__(self, seed: int = 0, *, shuffle: bool = True) -> None:

@@ -1,5 +1,6 @@
-"""Holdfast itself under a drill: the real flows, ledger rules, book and router, on virtual time before
-simulated rails.
+"""Holdfast itself under a drill.
+
+The real flows, ledger rules, book and router, on virtual time before simulated rails.
 
 Nothing is replaced but what lies outside (providers, clock, disk): `flows.pay` opens and carries out every
 payment, `flows.reconcile` resolves what is in doubt, `Router` decides from evidence. One process serves all
@@ -9,20 +10,23 @@ payers; workers beside it do what the deployed worker does.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final, cast
 
+from holdfast.adapters.rails.book import BookRail
 from holdfast.base.errors import HoldfastError
-from holdfast.base.ids import IdSource, InstrumentId, MerchantId, PayerId, TransferId
+from holdfast.base.ids import IdSource, InstrumentId, MerchantId, PayerId, PaymentId, TransferId, public
 from holdfast.base.money import Money, asset
 from holdfast.domains.ledger.memory import MemoryLane, MemoryLedger
 from holdfast.domains.ledger.model import NewTransfer
 from holdfast.domains.payments.memory import MemoryBook
-from holdfast.domains.payments.model import Case, Method, NewPayment
-from holdfast.domains.payments.ports import RailEvent
+from holdfast.domains.payments.model import Method, NewPayment, PaymentState
+from holdfast.domains.payments.ports import Rail, RailEvent
+from holdfast.domains.payments.rules.cascade import BALANCE_RAIL as WALLET
 from holdfast.domains.payments.rules.routing import Router, RoutingSettings
 from holdfast.domains.payments.rules.settings import PaySettings
 from holdfast.drills.draw import NEVER, Draw
@@ -47,6 +51,14 @@ Progress = Callable[[float], None]
 """Told the share of the drill that is over, 0 to 1."""
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a payment stands in the end; `open` while a worker still has something to do or to learn about it."""
+
+    state: PaymentState
+    open: bool
+
+
 @dataclass(slots=True)
 class HoldfastRun:
     """What Holdfast made of the traffic, with everything that an auditor needs.
@@ -68,7 +80,7 @@ class HoldfastRun:
     seen: dict[str, list[Seen]] = field(default_factory=dict)
     in_doubt: list[int] = field(default_factory=list)
     crashes: list[str] = field(default_factory=list)
-    cases: dict[int, Case] = field(default_factory=dict)
+    states: dict[int, Standing] = field(default_factory=dict)
     ended_s: float = NEVER
 
 
@@ -90,13 +102,16 @@ class World:
             RoutingSettings(), Random(draw.seed + 1), [rail.traits for rail in rails.values()]
         )
         settings = PaySettings(answer_within_s=scenario.deadline_s, deadline_s=scenario.deadline_s)
-        self.desk = Desk(self.clock, self.ids, lane, ledger, self.book, dict(rails), self.router, settings)
+        wallet = BookRail(ledger, payer=chart.payer, clearing=chart.rail)
+        ways: dict[str, Rail] = {**rails, WALLET: wallet}
+        self.desk = Desk(self.clock, self.ids, lane, ledger, self.book, ways, self.router, settings)
         count = len(draw.arrive_s)
         self.asset = asset(scenario.asset)
         self.result = HoldfastRun(
             rails, ledger, MerchantId(self.ids.new()), [PayerId(self.ids.new()) for _ in range(count)],
             [0] * count, [NEVER] * count, [0] * count, seen={name: [] for name in rails},
         )  # fmt: skip
+        self.payments: list[PaymentId] = [PaymentId(self.ids.new()) for _ in range(count)]
         self._tried = bytearray(count)
         self._serving = 0
         self._over = False
@@ -106,9 +121,7 @@ class World:
             rail.watcher = self._sent
 
     async def main(self) -> None:
-        """Open the accounts, serve every payer, and go on until nothing is open or the time to drain is
-        over.
-        """
+        """Open the accounts, serve every payer, go on until nothing is open or time is over."""
         await self._open_accounts()
         helpers = [self.loop.create_task(self._work()) for _ in range(WORKERS)]
         helpers.append(self.loop.create_task(self._observe()))
@@ -128,9 +141,7 @@ class World:
             helper.cancel()
 
     async def _open_accounts(self) -> None:
-        """Open the shop's and the rails' accounts, and every payer's, with money where the draw gives
-        them some.
-        """
+        """Open the accounts of the shop, the rails and every payer, with money where the draw has some."""
         code = self.asset.code
         common = [
             chart.merchant(self.result.merchant, code),
@@ -139,7 +150,8 @@ class World:
             chart.fees(code),
         ]
         ledger = self.result.ledger
-        await ledger.open_accounts([*common, *(chart.rail(name, code) for name in self.result.rails)])
+        names = [*self.result.rails, WALLET]
+        await ledger.open_accounts([*common, *(chart.rail(name, code) for name in names)])
         world = chart.world(code).number
         for start in range(0, len(self.result.payers), OPEN_BATCH):
             span = range(start, min(start + OPEN_BATCH, len(self.result.payers)))
@@ -159,7 +171,7 @@ class World:
 
     def _asked(self, payment: int) -> NewPayment:
         methods = tuple(
-            Method(InstrumentId(self.ids.new()), kind, kind, token(payment, kind))
+            Method(InstrumentId(self.ids.new()), kind, kind, self._token(payment, kind))
             for kind in self.draw.methods(payment)
         )
         scenario = self.draw.scenario
@@ -169,13 +181,17 @@ class World:
             reference=str(payment),
         )  # fmt: skip
 
+    def _token(self, payment: int, kind: str) -> str:
+        return public("pyr", self.result.payers[payment]) if kind == BALANCE else token(payment, kind)
+
     async def _serve(self, payment: int) -> None:
-        """One payer at one till. What our own code cannot do is a finding of the drill, and is told by
-        the report.
+        """One payer at one till.
+
+        What our own code cannot do is a finding of the drill, and is told by the report.
         """
         self._serving += 1
         try:
-            await create(self.desk, self._asked(payment))
+            await create(self.desk, self._asked(payment), id=self.payments[payment])
         except HoldfastError as error:
             self.result.crashes.append(f"payment {payment}: {type(error).__name__}: {error.message}")
         finally:
@@ -208,21 +224,23 @@ class World:
             await asyncio.sleep(1.0)
 
     async def _drain(self) -> None:
-        """Wait until nothing is open, at most `drain_s`; look at growing intervals, since a look reads
-        every payment.
+        """Wait until nothing is open, at most `drain_s`.
+
+        Look at growing intervals, since a look reads every payment.
         """
         until_s = self.draw.scenario.duration_s + self.draw.scenario.drain_s
         pause_s = 5.0
         while self.loop.time() < until_s:
-            if not any(is_open(case) for case in self.book.everything()):
+            waiting = [at for _, _, _, at in self.book.standing() if at is not None]
+            if not waiting:
                 self.result.ended_s = self._last_change_s()
                 return
             await asyncio.sleep(pause_s)
             pause_s *= 1.5
 
     def _last_change_s(self) -> float:
-        changes = [case.payment.updated_at for case in self.book.everything()]
-        return (max(changes) - EPOCH).total_seconds() if changes else 0.0
+        last = max((changed for _, _, changed, _ in self.book.standing()), default=EPOCH)
+        return (last - EPOCH).total_seconds()
 
     async def _heard(self, rail: str, event: RailEvent) -> None:
         try:
@@ -236,6 +254,12 @@ class World:
             elsewhere = len({name for name, _ in self.draw.ways(payment)}) > 1
             self.result.tries.append(FirstTry(at_s, rail, elsewhere))
 
+    def note_how_they_stand(self) -> None:
+        """Read from the book how each payment stands in the end."""
+        numbers = {id_: payment for payment, id_ in enumerate(self.payments)}
+        for id_, state, _, next_step_at in self.book.standing():
+            self.result.states[numbers[PaymentId(id_)]] = Standing(PaymentState(state), next_step_at is not None)
+
     def _announced(self, row: tuple[object, ...]) -> None:
         if row[1] == "payment.succeeded":
             payment = int(json.loads(cast("str", row[4]))["reference"])
@@ -243,17 +267,16 @@ class World:
             self.result.done_s[payment] = min(self.result.done_s[payment], self.loop.time())
 
 
-def is_open(case: Case) -> bool:
-    """Return whether something about a payment is still to be done or to be learned."""
-    return not case.payment.final or case.payment.next_step_at is not None
-
-
 def run_holdfast(draw: Draw, progress: Progress = lambda _share: None) -> HoldfastRun:
-    """Send all the traffic through Holdfast and return what became of it, after everything late has
-    arrived.
-    """
-    loop = VirtualLoop(shuffle=False)
-    world = World(draw, loop, progress)
-    run(world.main(), loop)
-    world.result.cases = {int(case.payment.asked.reference): case for case in world.book.everything()}
+    """Send all the traffic through Holdfast; return what is left after everything late has arrived."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        loop = VirtualLoop(shuffle=False)
+        world = World(draw, loop, progress)
+        run(world.main(), loop)
+    finally:
+        if collects:
+            gc.enable()
+    world.note_how_they_stand()
     return world.result

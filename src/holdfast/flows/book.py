@@ -25,12 +25,19 @@ def accounts(asked: NewPayment, rails: tuple[str, ...]) -> list[NewAccount]:
     return found
 
 
+def beneficiary(asked: NewPayment) -> NewAccount:
+    """Return the account that the money is for: the merchant's, or (top-up) the payer's own."""
+    if asked.purpose == "top_up" and asked.payer_id is not None:
+        return chart.payer(asked.payer_id, asked.amount.asset.code)
+    return chart.merchant(asked.merchant_id, asked.amount.asset.code)
+
+
 def pay_merchant(draft: Draft, attempt: Attempt) -> None:
     """Pay the merchant from the charge that is kept: straight, or (absorb) through the payer's balance."""
     asked = draft.case.payment.asked
     asset, amount = asked.amount.asset.code, attempt.captured_minor
     source = chart.rail(attempt.rail, asset).code
-    merchant = chart.merchant(asked.merchant_id, asset).code
+    merchant = beneficiary(asked).code
     paid = chart.transfer_id(attempt.id, chart.PAID)
     if draft.case.payment.stood_in_minor:
         draft.move(paid, source, chart.in_doubt(asset).code, amount)
@@ -116,7 +123,7 @@ def _unbook(draft: Draft, attempt: Attempt, *, given_back: bool) -> None:
 def hold_refund(draft: Draft, refund: Refund, rail: str) -> None:
     """Reserve a refund in the merchant's balance until the rail has given it back."""
     asset = refund.amount.asset.code
-    merchant = chart.merchant(draft.case.payment.asked.merchant_id, asset).code
+    merchant = beneficiary(draft.case.payment.asked).code
     held = chart.transfer_id(refund.id, chart.REFUND_HELD)
     draft.move(held, merchant, chart.rail(rail, asset).code, refund.amount.amount_minor, "pending")
 
@@ -124,7 +131,7 @@ def hold_refund(draft: Draft, refund: Refund, rail: str) -> None:
 def end_refund(draft: Draft, refund: Refund, rail: str) -> None:
     """Settle the reservation of a refund that is over: gone for good, or the merchant's again."""
     asset = refund.amount.asset.code
-    merchant = chart.merchant(draft.case.payment.asked.merchant_id, asset).code
+    merchant = beneficiary(draft.case.payment.asked).code
     held, done = chart.transfer_id(refund.id, chart.REFUND_HELD), chart.transfer_id(refund.id, chart.REFUND_DONE)
     kind: TransferKind = "post_pending" if refund.state == "succeeded" else "void_pending"
     draft.move(done, merchant, chart.rail(rail, asset).code, None, kind, held)

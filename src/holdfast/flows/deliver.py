@@ -14,6 +14,7 @@ from holdfast.base.clock import Clock
 from holdfast.base.errors import HoldfastError
 from holdfast.base.limits import WEBHOOK_IN_FLIGHT_MAX, WEBHOOK_RESPONSE_CHARS_MAX, WEBHOOK_TIMEOUT_S
 from holdfast.domains.webhooks import Claim, Result, operations, rules
+from holdfast.platform import metrics
 from holdfast.platform.db import Database
 from holdfast.platform.http import HttpClient, NoAnswer, NotSent, Reply, UrlInvalid
 from holdfast.platform.log import logger, mask_text
@@ -73,6 +74,7 @@ class Courier:
                 "a webhook try could not be recorded", delivery=str(claim.delivery_id), error=error.message
             )
             return
+        metrics.WEBHOOKS.labels(verdict.outcome if verdict is not None else "taken_over").inc()
         if verdict is not None and verdict.outcome == "given_up":
             _log.warning("a webhook was given up", endpoint=str(claim.endpoint_id), message=claim.message_id)
 

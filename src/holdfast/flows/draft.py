@@ -29,8 +29,8 @@ from holdfast.flows.desk import Desk
 from holdfast.platform.outbox import Event, announce
 from holdfast.platform.unit import Guard, Write
 
-Answer = Callable[[Payment], tuple[Write, ...]]
-"""Builds the writes that keep a caller's answer, from the payment as the unit leaves it."""
+Answer = Callable[[Case], tuple[Write, ...]]
+"""Builds the writes that keep a caller's answer, from the case as the unit leaves it."""
 
 
 class Draft:
@@ -49,6 +49,7 @@ class Draft:
         "_token",
         "answer",
         "case",
+        "guarded",
         "guards",
         "now",
         "transfers",
@@ -62,6 +63,7 @@ class Draft:
         self._fresh = fresh
         self.answer: Answer | None = None
         self.guards: list[Guard] = []
+        self.guarded = True
         self._start()
 
     def _start(self) -> None:
@@ -185,7 +187,7 @@ class Draft:
         fields["lines"] = before.lines + len(self._lines)
         payment = replace(before, **fields)
         guards = tuple(self.guards)
-        if not self._fresh:
+        if not self._fresh and self.guarded:
             guards = (store.version_guard(payment.id, before.version), *guards)
         outcome = await self._desk.lane.submit(Unit(tuple(self.transfers), tuple(self._rows(payment)), if_refused, guards))
         if outcome.status == "committed":
@@ -211,14 +213,14 @@ class Draft:
         rows += [announce(event) for event in self._made_events(payment)]
         rows += self.writes
         if self.answer is not None:
-            rows += self.answer(payment)
+            rows += self.answer(Case(payment, self.case.attempts, self.case.token, self.case.refunds))
         return rows
 
     def _made_events(self, payment: Payment) -> list[Event]:
         asked, ids = payment.asked, self._desk.ids
-        facts: dict[str, object] = {}
-        if self._events:
-            facts = event_facts(payment)
+        if not self._events:
+            return []
+        facts = event_facts(payment)
         return [
             Event(
                 EventId(ids.new()),

@@ -6,6 +6,7 @@ end posted, released or pending. A payment from balance needs no rail: it opens,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -39,9 +40,12 @@ from holdfast.domains.payments.rules.plan import plan
 from holdfast.flows import book
 from holdfast.flows.carry import Carrier, declined_for_funds
 from holdfast.flows.desk import Desk
-from holdfast.flows.draft import Answer, Draft
+from holdfast.flows.draft import Draft
 from holdfast.flows.settle import balance_attempt, pay_from_balance
-from holdfast.platform.unit import Guard
+from holdfast.platform.unit import Guard, Write
+
+Answer = Callable[[Payment], tuple[Write, ...]]
+"""Builds the writes that keep the caller's answer, from the payment as the commit leaves it."""
 
 _TRIES: Final = 5
 """How often a change is made anew when somebody else was faster."""
@@ -90,7 +94,7 @@ async def confirm(
 
     Raises: `PaymentNotFound`, `PaymentStateWrong`, `NoWayToPay`, `PaymentInvalid`, `Unavailable`.
     """
-    case = await _case(desk, payment_id)
+    case = await find(desk, payment_id)
     payment, now = case.payment, desk.clock.now()
     if payment.state is not PaymentState.REQUIRES_CONFIRMATION:
         raise PaymentStateWrong(f"It was confirmed already; it is {payment.state.value}.")
@@ -121,7 +125,7 @@ async def capture(
     Raises: `PaymentNotFound`, `PaymentStateWrong`, `CaptureTooMuch`, `PaymentBusy`, `Unavailable`.
     """
     for _ in range(_TRIES):
-        case = await _case(desk, payment_id)
+        case = await find(desk, payment_id)
         payment = case.payment
         held = [a for a in case.attempts if a.state is AttemptState.AUTHORIZED and not a.conflict]
         if payment.state is not PaymentState.AUTHORIZED or not held:
@@ -133,7 +137,7 @@ async def capture(
         draft = Draft(desk, case)
         draft.put(replace(attempt, to_capture_minor=amount_minor or whole))
         draft.note("capture_asked", "The merchant asks to capture", attempt, amount_minor=amount_minor or whole)
-        if await _take_over(desk, draft, "capture_asked"):
+        if await take_over(desk, draft, "capture_asked"):
             return await _carry(desk, draft, answer)
     raise PaymentBusy
 
@@ -145,7 +149,7 @@ async def cancel(desk: Desk, payment_id: PaymentId, *, answer: Answer | None = N
     `PaymentBusy`, `Unavailable`.
     """
     for _ in range(_TRIES):
-        case = await _case(desk, payment_id)
+        case = await find(desk, payment_id)
         payment = case.payment
         if payment.state is PaymentState.CANCELED or (payment.cancel_asked and not payment.final):
             return payment
@@ -159,7 +163,7 @@ async def cancel(desk: Desk, payment_id: PaymentId, *, answer: Answer | None = N
             if (await draft.commit()).status == "committed":
                 return draft.case.payment
             continue
-        if await _take_over(desk, draft, "cancel_asked"):
+        if await take_over(desk, draft, "cancel_asked"):
             return await _carry(desk, draft, answer)
     raise PaymentBusy
 
@@ -211,7 +215,7 @@ async def _from_balance(desk: Desk, draft: Draft, step: Step, answer: Answer | N
     attempt = balance_attempt(desk, draft, step)
     draft.put(attempt)
     pay_from_balance(draft, attempt)
-    draft.answer = answer
+    draft.answer = _of_case(answer)
     outcome = await draft.commit(if_refused=(store.open_payment(opened_only),))
     if outcome.status == "committed":
         return draft.case.payment
@@ -225,10 +229,14 @@ async def _from_balance(desk: Desk, draft: Draft, step: Step, answer: Answer | N
     return None
 
 
+def _of_case(answer: Answer | None) -> Callable[[Case], tuple[Write, ...]] | None:
+    return None if answer is None else lambda case: answer(case.payment)
+
+
 async def _only_open(draft: Draft, answer: Answer | None) -> Payment:
     draft.note("created", "Opened; it waits for the payer's confirmation")
     draft.announce("payment.created")
-    draft.answer = answer
+    draft.answer = _of_case(answer)
     if (await draft.commit()).status != "committed":
         raise KeyClaimed
     return draft.case.payment
@@ -238,7 +246,7 @@ async def _carry(desk: Desk, draft: Draft, answer: Answer | None) -> Payment:
     """Carry it out for as long as a caller waits. Once it is open, trouble of ours is no answer: a worker goes on."""
     settings = desk.settings
     until = desk.clock.now() + timedelta(seconds=settings.answer_within_s)
-    carrier = Carrier(desk, draft, until=until, patience_s=settings.caller_patience_s, answer=answer)
+    carrier = Carrier(desk, draft, until=until, patience_s=settings.caller_patience_s, answer=_of_case(answer))
     try:
         return (await carrier.run()).payment
     except (Unavailable, OutcomeUnknown):
@@ -247,7 +255,7 @@ async def _carry(desk: Desk, draft: Draft, answer: Answer | None) -> Payment:
         raise
 
 
-async def _take_over(desk: Desk, draft: Draft, event: str) -> bool:
+async def take_over(desk: Desk, draft: Draft, event: str) -> bool:
     """Commit the draft and make this caller the payment's driver. False: somebody else was faster; read again."""
     payment = draft.case.payment
     if payment.state is PaymentState.AUTHORIZED:
@@ -257,7 +265,8 @@ async def _take_over(desk: Desk, draft: Draft, event: str) -> bool:
     return (await draft.commit()).status == "committed"
 
 
-async def _case(desk: Desk, payment_id: PaymentId) -> Case:
+async def find(desk: Desk, payment_id: PaymentId) -> Case:
+    """Return a payment with all that belongs to it. Raises: `PaymentNotFound`."""
     case = await desk.book.case(payment_id)
     if case is None:
         raise PaymentNotFound

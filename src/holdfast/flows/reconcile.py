@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from holdfast.base.errors import HoldfastError, OutcomeUnknown, Unavailable
+from holdfast.base.errors import OutcomeUnknown, Unavailable
+from holdfast.base.money import Money
 from holdfast.domains.ledger.model import Unit
 from holdfast.domains.payments import store
+from holdfast.domains.payments.errors import PaymentBusy
 from holdfast.domains.payments.model import Attempt, AttemptState, Case, Evidence
 from holdfast.domains.payments.ports import RailEvent, Said, SettlementRow
-from holdfast.domains.payments.rules.actions import Send, Wait
+from holdfast.domains.payments.rules.actions import Send
 from holdfast.domains.payments.rules.cascade import decide
-from holdfast.domains.payments.rules.evidence import Heard
+from holdfast.domains.payments.rules.evidence import Heard, learn
 from holdfast.domains.payments.rules.lifecycle import GONE
 from holdfast.flows import book
 from holdfast.flows.carry import Carrier
@@ -26,6 +28,7 @@ from holdfast.flows.desk import Desk
 from holdfast.flows.draft import Draft
 from holdfast.flows.news import News, learn_news
 from holdfast.flows.settle import settle
+from holdfast.platform.unit import Write
 
 _TRIES: Final = 8
 _WORKER_PATIENCE_S: Final = 0.3
@@ -57,3 +60,181 @@ async def _resolve(desk: Desk, case: Case) -> None:
         await Carrier(desk, Draft(desk, case), patience_s=_WORKER_PATIENCE_S).run()
     except (Unavailable, OutcomeUnknown):
         return
+
+
+async def on_rail_event(desk: Desk, rail: str, event: RailEvent) -> None:
+    """Take in a message from a rail whose signature was checked. Repeats and old news change nothing.
+
+    Raises: `PaymentBusy`, `Unavailable`: the rail is to send it again.
+    """
+    attempt = await desk.book.find_attempt(rail, event.reference, event.remote_id)
+    heard = Heard(
+        None,
+        event.said,
+        Evidence.WEBHOOK,
+        event.at,
+        remote_id=event.remote_id,
+        code=event.code,
+        message=event.message,
+        amount=event.amount,
+        refunded_minor=event.amount.amount_minor if event.amount and event.said is Said.REFUNDED else 0,
+    )
+    kept = store.add_evidence(
+        rail,
+        event.id,
+        None if attempt is None else attempt.id,
+        Evidence.WEBHOOK,
+        event.said.value,
+        None if event.amount is None else event.amount.amount_minor,
+        event.at,
+        desk.clock.now(),
+    )
+    if attempt is None or not await _tell(desk, attempt, heard, kept):
+        await desk.lane.submit(Unit(writes=(kept,)))
+
+
+async def _tell(desk: Desk, attempt: Attempt, heard: Heard, kept: Write) -> bool:
+    """Apply what a rail said unasked, in one commit with `kept`. False: it changes nothing. Raises: `PaymentBusy`."""
+    for _ in range(_TRIES):
+        case = await desk.book.case(attempt.payment_id)
+        before = None if case is None else case.attempt(attempt.id)
+        if case is None or before is None:
+            return False
+        draft = Draft(desk, case)
+        if attempt.id == case.payment.kept and heard.said in (Said.REFUNDED, Said.CANCELED):
+            changed = _told_of_refund(desk, draft, before, heard)
+        else:
+            changed = learn(before, heard, desk.traits[before.rail], desk.settings.rules, draft.now) is not before
+            if changed:
+                learn_news(desk, draft, News(attempt.id, heard))
+        if not changed:
+            return False
+        await desk.open(book.accounts(case.payment.asked, (before.rail,)))
+        _follow(desk, draft)
+        draft.writes.append(kept)
+        if (await draft.commit()).status == "committed":
+            return True
+    raise PaymentBusy
+
+
+def _follow(desk: Desk, draft: Draft) -> None:
+    """What follows at once from news: whatever needs no request. The rest is due now, unless somebody is at work on it."""
+    payment = draft.case.payment
+    leased = payment.lease_until is not None and payment.lease_until > draft.now
+    action = None if leased else decide(draft.case, desk.traits, desk.settings, draft.now)
+    if action is None or isinstance(action, Send):
+        book.balance_strays(draft)
+        if not leased:
+            draft.set(next_step_at=draft.now, lease_until=None)
+    else:
+        settle(desk, draft, action)
+
+
+def _told_of_refund(desk: Desk, draft: Draft, attempt: Attempt, heard: Heard) -> bool:
+    """A rail says how much of a kept charge it has given back so far."""
+    under_way = [r for r in draft.case.refunds if r.state in ("sending", "pending") and r.attempt_id == attempt.id]
+    known = sum(r.amount.amount_minor for r in draft.case.refunds if r.state == "succeeded")
+    if under_way and heard.refunded_minor >= known + under_way[0].amount.amount_minor:
+        learn_news(desk, draft, News(attempt.id, heard, under_way[0].id))
+        return True
+    if heard.refunded_minor <= known:
+        return False
+    words = f"{attempt.rail} gave back {heard.refunded_minor - known} minor units that nobody here asked for"
+    draft.note("alert", f"{words}. A person should look at it.", attempt)
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """What a settlement file showed.
+
+    `agreed`: references that were as we knew. `corrected`: those that we knew otherwise; what is not kept is on its way back.
+    `strays`: lines whose reference nobody here knows. `missing`: attempts that we take for charged and the file does not have.
+    """
+
+    agreed: int
+    corrected: tuple[str, ...]
+    strays: tuple[SettlementRow, ...]
+    missing: tuple[Attempt, ...]
+
+
+async def settle_from_file(
+    desk: Desk,
+    rail: str,
+    rows: Iterable[SettlementRow],
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> Reconciled:
+    """Compare the rail's own file with what is known, and correct what is known: there is no stronger evidence.
+
+    `since` and `until` bound the attempts (by creation) for which the file is complete, long enough ago that no request can
+    still be under way: what it does not list was not charged. Raises: `PaymentBusy`, `Unavailable`; run it again then.
+    """
+    sums: dict[str, list[SettlementRow]] = {}
+    for row in rows:
+        sums.setdefault(row.reference, []).append(row)
+    agreed, corrected, strays = 0, [], []
+    listed: set[str] = set()
+    for reference, lines in sums.items():
+        attempt = await desk.book.find_attempt(rail, reference, lines[0].remote_id)
+        if attempt is None:
+            strays += lines
+            continue
+        listed.add(attempt.reference)
+        if await _settle_lines(desk, attempt, lines):
+            corrected.append(reference)
+        else:
+            agreed += 1
+    missing: list[Attempt] = []
+    if since is not None and until is not None:
+        missing = await _settle_absent(desk, rail, since, until, listed, corrected)
+    return Reconciled(agreed, tuple(corrected), tuple(strays), tuple(missing))
+
+
+async def _settle_lines(desk: Desk, attempt: Attempt, lines: list[SettlementRow]) -> bool:
+    taken = sum(line.amount.amount_minor for line in lines if line.kind == "charge")
+    given = sum(line.amount.amount_minor for line in lines if line.kind == "return")
+    last = lines[-1]
+    back = taken and given >= taken
+    amount = Money(last.amount.asset, given if back else taken)
+    heard = Heard(
+        None,
+        Said.REFUNDED if back else Said.CAPTURED,
+        Evidence.SETTLEMENT,
+        last.at,
+        remote_id=last.remote_id,
+        amount=amount,
+        refunded_minor=given,
+    )
+    before = attempt.state
+    event_id = f"settlement:{last.remote_id or attempt.reference}:{taken}:{given}"
+    now = desk.clock.now()
+    said = heard.said.value
+    kept = store.add_evidence(
+        attempt.rail, event_id, attempt.id, Evidence.SETTLEMENT, said, amount.amount_minor, last.at, now
+    )
+    if not await _tell(desk, attempt, heard, kept):
+        return False
+    after = await desk.book.find_attempt(attempt.rail, attempt.reference, None)
+    return after is not None and after.state is not before
+
+
+async def _settle_absent(
+    desk: Desk, rail: str, since: datetime, until: datetime, listed: set[str], corrected: list[str]
+) -> list[Attempt]:
+    """Attempts of a span for which the file is complete, and which it does not list."""
+    missing = []
+    for attempt in await desk.book.attempts_on(rail, since, until):
+        if attempt.reference in listed:
+            continue
+        if attempt.state in (AttemptState.CAPTURED, AttemptState.RETURNING):
+            missing.append(attempt)
+        elif desk.traits[rail].one_step and attempt.state not in GONE:
+            now = desk.clock.now()
+            heard = Heard(None, Said.CANCELED, Evidence.SETTLEMENT, now, message="It is not in the settlement file.")
+            event_id = f"settlement:{attempt.reference}:absent"
+            kept = store.add_evidence(rail, event_id, attempt.id, Evidence.SETTLEMENT, "canceled", None, now, now)
+            if await _tell(desk, attempt, heard, kept):
+                corrected.append(attempt.reference)
+    return missing

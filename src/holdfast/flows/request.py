@@ -14,6 +14,7 @@ from holdfast.base.money import Money
 from holdfast.domains.payments.model import (
     Attempt,
     AttemptState,
+    Case,
     Evidence,
     Op,
     Refund,
@@ -54,7 +55,9 @@ def prepare(desk: Desk, draft: Draft, send: Send) -> Request | None:
     ticket = None
     first = send.op is Op.AUTHORIZE and not send.repeat
     if first and send.step is not None and send.step.rail != BALANCE_RAIL:
-        ticket = desk.router.started(send.step.rail, now_s=desk.clock.monotonic_s())
+        ticket = desk.router.started(
+            send.step.rail, now_s=desk.clock.monotonic_s(), last_resort=_nowhere_else(draft.case, send.step)
+        )
         if ticket is None:
             draft.case.shut.add(send.step.rail)
             return None
@@ -77,6 +80,19 @@ def prepare(desk: Desk, draft: Draft, send: Send) -> Request | None:
     draft.set(next_step_at=draft.now, lease_until=draft.now + timedelta(seconds=desk.settings.lease_s))
     refund = None if send.refund is None else send.refund.id
     return Request(attempt.rail, order, attempt.id, send.repeat, ticket, refund, draft.now)
+
+
+def _nowhere_else(case: Case, step: Step) -> bool:
+    """Whether no other rail is left to begin with: then a call that may fail is better than none."""
+    spent = {(a.rail, a.method.instrument_id) for a in case.attempts}
+    refused = {a.method.instrument_id for a in case.attempts if a.payer_fault}
+    return not any(
+        other.rail != step.rail
+        and other.rail not in case.shut
+        and other.method.instrument_id not in refused
+        and (other.rail, other.method.instrument_id) not in spent
+        for other in case.payment.plan
+    )
 
 
 async def ask(desk: Desk, request: Request) -> News:
@@ -174,12 +190,18 @@ def _order(draft: Draft, attempt: Attempt, send: Send, *, share_key: bool) -> Or
         reference=attempt.reference,
         key=f"{whose}.{name}",
         amount=amount,
-        token=attempt.method.token,
+        token=_token(draft, attempt),
         deadline_at=attempt.deadline_at,
         remote_id=attempt.remote_id,
         use_backup=send.use_backup,
         expires_at=attempt.expires_at,
     )
+
+
+def _token(draft: Draft, attempt: Attempt) -> str:
+    """Return what the rail knows the instrument by; a balance is known by whose it is."""
+    payer = draft.case.payment.asked.payer_id
+    return public("pyr", payer) if attempt.rail == BALANCE_RAIL and payer is not None else attempt.method.token
 
 
 def _amount(attempt: Attempt, send: Send) -> tuple[Money, str]:

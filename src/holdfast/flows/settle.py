@@ -105,7 +105,7 @@ def _keep(desk: Desk, draft: Draft, attempt: Attempt) -> None:
         draft.take_token(attempt.id)
     _succeed(draft, attempt, payment_after(payment.state, "captured"))
     if not desk.settings.rules.i11_announce_once:
-        draft.announce("payment.succeeded")
+        draft.announce(_success(draft))
     draft.note("succeeded", f"{attempt.rail} charged {attempt.amount}: the merchant is paid", attempt)
 
 
@@ -113,7 +113,11 @@ def _succeed(draft: Draft, attempt: Attempt, state: PaymentState) -> None:
     draft.set(
         state=state, captured_minor=attempt.captured_minor, kept=attempt.id, promise_at=None, **_next(draft, attempt)
     )
-    draft.announce("payment.succeeded")
+    draft.announce(_success(draft))
+
+
+def _success(draft: Draft) -> str:
+    return "top_up.succeeded" if draft.case.payment.asked.purpose == "top_up" else "payment.succeeded"
 
 
 def _next(draft: Draft, keeping: Attempt | None) -> dict[str, datetime | None]:

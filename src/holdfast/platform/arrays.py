@@ -112,6 +112,13 @@ _ELEMENT: Final[dict[str, Callable[[Any], bytes]]] = {
 }
 
 
+_SHORT: Final = {"bool": "boolean", "int8": "bigint", "int4": "integer", "int2": "smallint", "float8": "double precision"}
+"""PostgreSQL's own other names of the same types."""
+for _short, _long in _SHORT.items():
+    _OIDS[_short] = _OIDS[_long]
+    _ELEMENT[_short] = _ELEMENT[_long]
+
+
 def column(kind: str, values: Iterable[object]) -> Packed:
     """Pack a column of PostgreSQL type `kind`; `None` is null. For jsonb a `str` is JSON text already.
 
@@ -142,3 +149,13 @@ def column(kind: str, values: Iterable[object]) -> Packed:
 def uuid_bytes(values: Iterable[UUID]) -> bytes:
     """Return the bytes of UUIDs, one after the other."""
     return b"".join([value.int.to_bytes(16, "big") for value in values])
+
+
+def time(value: datetime) -> bytes:
+    """Return one timestamptz in binary form."""
+    return _bytes_of_time(value)
+
+
+def boolean(value: bool) -> bytes:
+    """Return one boolean in binary form."""
+    return b"\x01" if value else b"\x00"

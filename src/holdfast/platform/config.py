@@ -186,6 +186,10 @@ class Config:
         return said
 
 
+SANDBOX_TIMEOUT_MS: Final = 4_000
+"""Longest call to a sandbox provider: it is on this machine, and whoever breaks it watches."""
+
+
 def sandbox_rails(base_url: str) -> tuple[RailConfig, ...]:
     """Return the sandbox's default instances as rails: two card providers and a bank.
 
@@ -200,6 +204,7 @@ def sandbox_rails(base_url: str) -> tuple[RailConfig, ...]:
             Secret(f"sk_test_{name}"),
             Secret(f"whsec_sandbox_{name}"),
             cost_bp=cost_bp,
+            timeout_ms=SANDBOX_TIMEOUT_MS,
         )
 
     return (one("north", "stripe", 140), one("south", "stripe", 170), one("harbour", "bank", 20))

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+import psycopg
 from psycopg.types.json import Jsonb
 
 from holdfast import __version__
+from holdfast.base.clock import Clock
+from holdfast.base.errors import HoldfastError
 from holdfast.platform import migrate
 from holdfast.platform.db import Database
 
@@ -67,6 +72,40 @@ async def beat(database: Database, heart: Heart, *, now: datetime, facts: Mappin
             ),
         )  # fmt: skip
         await connection.execute("delete from processes.heartbeats where seen_at < %s", (now - SILENT,))
+
+
+@asynccontextmanager
+async def beating(database: Database, heart: Heart, clock: Clock) -> AsyncIterator[None]:
+    """Beat in the background until the block ends; a database that is away is tried again."""
+
+    async def go_on() -> None:
+        while True:
+            with suppress(HoldfastError, psycopg.Error):
+                await beat(database, heart, now=clock.now(), facts={})
+            await clock.sleep(BEAT_EVERY_S)
+
+    task = asyncio.create_task(go_on())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        with suppress(HoldfastError, psycopg.Error):
+            await last_beat(database, heart)
+
+
+def old_code(dsn: str, *, knows: int, now: datetime) -> list[str]:
+    """Return the processes seen lately whose code knows fewer migrations than `knows`, in words."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        there = connection.execute("select to_regclass('processes.heartbeats')").fetchone()
+        if there is None or there[0] is None:
+            return []
+        rows = connection.execute(
+            """select kind || ' ' || version || ' on ' || host || ' (process ' || pid || ')'
+               from processes.heartbeats where seen_at >= %s and needs < %s order by 1""",
+            (now - SILENT, knows),
+        )
+        return [row[0] for row in rows]
 
 
 async def last_beat(database: Database, heart: Heart) -> None:

@@ -15,7 +15,6 @@ def routes(*, development: bool) -> list[Router]:
     from litestar import Router  # noqa: PLC0415 - the package's name must be importable without the framework
     from litestar.static_files import create_static_files_router  # noqa: PLC0415
 
-    from holdfast.base.errors import HoldfastError  # noqa: PLC0415
     from holdfast.web import checkout, context, home, panel  # noqa: PLC0415
     from holdfast.web.render import STATIC  # noqa: PLC0415
 
@@ -31,7 +30,7 @@ def routes(*, development: bool) -> list[Router]:
     pages = Router(
         path="/",
         route_handlers=shop if development else [home.landing],
-        exception_handlers={HoldfastError: context.error_page},
+        exception_handlers={Exception: context.error_page},
         include_in_schema=False,
     )
     static = create_static_files_router(

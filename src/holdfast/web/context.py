@@ -7,17 +7,21 @@ from typing import Any, Final
 from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.datastructures import Cookie
+from litestar.exceptions import ClientException
 from litestar.handlers import BaseRouteHandler
 from litestar.response import Response
 
-from holdfast.base.errors import HoldfastError, OutcomeUnknown, Refused, Unavailable
+from holdfast.base.errors import OutcomeUnknown, Refused, Unavailable
 from holdfast.base.ids import IdInvalid
 from holdfast.boot import App
 from holdfast.domains.payments.errors import PaymentNotFound
+from holdfast.platform.log import logger
 from holdfast.web import render
 from holdfast.web.locale import COOKIE, N_, Language, choose
 
 Call = Request[Any, Any, Any]
+_log: Final = logger(__name__)
+_OURS: Final = 500
 _COOKIE_AGE_S: Final = 365 * 24 * 3600
 _OWN: Final = frozenset({"same-origin", "none"})
 
@@ -65,10 +69,12 @@ def own_form(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRoute
         raise FormFromElsewhere
 
 
-def error_page(request: Call, error: HoldfastError) -> Response[str]:
+def error_page(request: Call, error: Exception) -> Response[str]:
     """Return the page for an error, in words that say whether anything has moved."""
     language = language_of(request)
     status, title, line = _told(error)
+    if status == _OURS:
+        _log.error("page failed", path=request.url.path, exc_info=error)
     answer = render.page(
         "plain.html",
         language,
@@ -82,7 +88,7 @@ def error_page(request: Call, error: HoldfastError) -> Response[str]:
     return answer
 
 
-def _told(error: HoldfastError) -> tuple[int, str, str]:
+def _told(error: Exception) -> tuple[int, str, str]:
     match error:
         case PaymentNotFound() | IdInvalid():
             return 404, N_("Not found"), N_("There is no such page here.")
@@ -104,7 +110,7 @@ def _told(error: HoldfastError) -> tuple[int, str, str]:
                 N_("Not from here"),
                 N_("This form was sent by another site, so it was not obeyed. Nothing has been charged."),
             )
-        case Refused():
+        case Refused() | ClientException():
             return (
                 422,
                 N_("That cannot be done"),
@@ -112,7 +118,7 @@ def _told(error: HoldfastError) -> tuple[int, str, str]:
             )
         case _:
             return (
-                500,
+                _OURS,
                 N_("Something is wrong on our side"),
                 N_("It has been noted. If you were paying, look at the payment first."),
             )

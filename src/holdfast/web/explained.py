@@ -32,7 +32,7 @@ HEARD: Final[dict[Said, str]] = {
     Said.CAPTURED: N_("%(rail)s has charged."),
     Said.DECLINED: N_("%(rail)s said no."),
     Said.NOT_SENT: N_("%(rail)s could not be reached: nothing was sent."),
-    Said.NOT_DONE: N_("%(rail)s took no request just now: nothing was done."),
+    Said.NOT_DONE: N_("%(rail)s did not take the request: nothing was done there."),
     Said.PENDING: N_("%(rail)s has it and has not decided."),
     Said.NOT_FOUND: N_(
         "%(rail)s knows of no such payment, which proves nothing while the request may be under way."

@@ -50,8 +50,8 @@ TROUBLES: Final[dict[str, Trouble]] = {
     "refuse": Trouble(N_("Refuses"), N_("Turns every connection away"), {"fault": "refuse"}),
     "lost": Trouble(
         N_("Loses answers"),
-        N_("Does what it is asked, but the answer is lost"),
-        {"fault": "lost", "operations": ["authorize", "capture"]},
+        N_("Does what it is asked, but its answer never comes"),
+        {"fault": "mute", "operations": ["confirm", "capture", "initiate"]},
     ),
     "decline": Trouble(N_("Declines"), N_("Says no to every payment"), {"fault": "decline"}),
 }

@@ -21,6 +21,9 @@ SCALE: Final = 1000
 SPAN_S_MIN: Final = 1.0
 """A payment that took less is still drawn on a line of this length, seconds."""
 
+WAITING_AFTER: Final = timedelta(seconds=1.5)
+"""From then on a request that has no answer is shown as waited for."""
+
 _MARK_MIN: Final = 8
 """Narrowest part of a bar, thousandths: narrower could not be seen."""
 
@@ -188,7 +191,7 @@ def _track(
     end: datetime,
     language: Language,
 ) -> Track:
-    said = words.ATTEMPTS[attempt.state]
+    said = _said(attempt, end)
     rail = rail_name(attempt.rail, language)
     live = attempt.state not in SETTLED
     until = end if live else attempt.updated_at
@@ -212,6 +215,11 @@ def _track(
         pieces=tuple(pieces),
         live=live,
     )
+
+
+def _said(attempt: Attempt, now: datetime) -> words.Said:
+    waiting = attempt.state is AttemptState.SENDING and now - attempt.updated_at > WAITING_AFTER
+    return words.WAITING if waiting else words.ATTEMPTS[attempt.state]
 
 
 def _states(attempt: Attempt, journal: Sequence[JournalEntry]) -> list[tuple[datetime, AttemptState]]:

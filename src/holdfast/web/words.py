@@ -48,7 +48,7 @@ ATTEMPTS: Final[dict[AttemptState, Said]] = {
     ),
     AttemptState.DECLINED: Said("refused", N_("declined"), N_("%(rail)s said no. Nothing was taken there.")),
     AttemptState.NOT_SENT: Said(
-        "gone", N_("not reached, no charge"), N_("Nothing was sent to %(rail)s, so nothing can be charged.")
+        "gone", N_("not taken, no charge"), N_("%(rail)s did not take the request, so it cannot charge.")
     ),
     AttemptState.RETURNING: Said(
         "doubt", N_("giving it back"), N_("%(rail)s charged too late; the money is on its way back to you.")
@@ -75,6 +75,13 @@ PAYMENTS: Final[dict[PaymentState, Said]] = {
     PaymentState.CANCELED: Said("gone", N_("Called off"), N_("Nothing was kept, and nothing is on its way.")),
 }
 """Each state of a payment."""
+
+WAITING: Final = Said(
+    "doubt",
+    N_("no answer so far"),
+    N_("%(rail)s is taking long to answer. If it stays silent, another way is next."),
+)
+"""An attempt that was sent a while ago and is not given up yet."""
 
 CARRYING_ON: Final = N_("%(rail)s does not answer. Carrying on without waiting for it.")
 PAID_AROUND: Final = N_("%(rail)s did not come through, so another way paid. You were charged once.")

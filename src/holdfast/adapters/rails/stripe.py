@@ -172,7 +172,7 @@ class StripeRail:
         return await self._post(wire, "/v1/payment_intents", form, "create-" + order.reference)
 
     async def _capture(self, wire: Wire, order: Order) -> Answer:
-        intent_id = order.remote_id or await self._located(wire, order)
+        intent_id = order.remote_id or await self._searched(wire, order)
         if isinstance(intent_id, Answer):
             return intent_id
         form = {"amount_to_capture": str(order.amount.amount_minor)}
@@ -205,7 +205,8 @@ class StripeRail:
                 return str(doc["id"])
             status = reply.status
             if status < 500:
-                return _read_error(reply, doc, order)
+                answer = _read_error(reply, doc, order)
+                return await self._searched(wire, order) if answer.code == "idempotency_error" else answer
             if reply.headers.get("idempotent-replayed") == "true":
                 text = "The rail keeps an error for this attempt's key: no payment was ever made with it."
                 return Answer(Said.CANCELED, code="never_created", message=text)
@@ -261,7 +262,7 @@ class StripeRail:
         )
 
     async def _refund(self, wire: Wire, order: Order) -> Answer:
-        intent_id = order.remote_id or await self._located(wire, order)
+        intent_id = order.remote_id or await self._searched(wire, order)
         if isinstance(intent_id, Answer):
             return intent_id
         form = {

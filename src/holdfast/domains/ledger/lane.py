@@ -5,9 +5,9 @@ small when there is little to do and large when there is much. A batch is one tr
 
     guards -> transfers -> rows of other domains -> commit
 
-and in the usual case, where every guard holds and no transfer can be refused, two exchanges with the database. When
-a batch fails with an error of the database it is tried once more (two processes may have met), and then its units are
-committed one by one, so that only the unit at fault is told.
+and in the usual case one exchange with the database, or two when something is guarded. When a batch fails with an error
+of the database it is tried once more (two processes may have met), and then its units are committed one by one, so that
+only the unit at fault is told. While the database works on a full batch, the next full one is made ready.
 
 When the connection breaks while the commit is under way, the lane finds out what happened: it takes a lock that the lost
 transaction must have held, so the transaction is over, and looks for a transfer of the batch.
@@ -33,10 +33,17 @@ from holdfast.domains.ledger.store import posting, reading
 from holdfast.domains.ledger.store.batch import Group, Plan
 from holdfast.platform import arrays
 from holdfast.platform.db import Connection, Database, DatabaseUnavailable
+from holdfast.platform.exchange import Command, Rows, exchange
 from holdfast.platform.unit import Guard, Statement, Write
 
 _FIND_OUT_TRIES: Final = 5
 _FIND_OUT_PAUSE_S: Final = 1.0
+_TRIES_MAX: Final = 2
+_CAUTIOUS_BATCHES: Final = 16
+"""After a refusal, so many batches are not sent with their commit: refusals come in crowds, and a lost guess costs a batch."""
+_BEGIN: Final[Command] = ("begin", ())
+_COMMIT: Final[Command] = ("commit", ())
+_ROLLBACK: Final[Command] = ("rollback", ())
 
 
 @dataclass(slots=True, eq=False)
@@ -49,14 +56,13 @@ class Job:
     count: int
     postings: list[list[Posting]] = field(default_factory=list)
     guard_failed: int | None = None
+    moved: bool = True
 
     def outcome(self) -> UnitOutcome:
         """Say what became of the unit."""
         if self.guard_failed is not None:
             return UnitOutcome("conflict", guard_failed=self.guard_failed)
-        answers = tuple(p for group in self.postings for p in group)
-        moved = all(p.outcome <= Outcome.EXISTS for p in answers)
-        return UnitOutcome("committed" if moved else "refused", answers)
+        return UnitOutcome("committed" if self.moved else "refused", tuple(p for group in self.postings for p in group))
 
 
 class _ConnectionLost(Exception):  # noqa: N818 - told apart from errors of the database by whoever catches it
@@ -67,14 +73,22 @@ class _ConnectionLost(Exception):  # noqa: N818 - told apart from errors of the 
 
 
 class GroupCommitLane:
-    """The `CommitLane` on PostgreSQL. One for each process is enough; several processes keep each other's order by locks."""
+    """The `CommitLane` on PostgreSQL. One for each process is enough; several processes keep each other's order by locks.
 
-    def __init__(self, database: Database, clock: Clock | None = None) -> None:
+    `batch_transfers_max` bounds the transfers of one commit (a benchmark sets it).
+    """
+
+    def __init__(
+        self, database: Database, clock: Clock | None = None, *, batch_transfers_max: int = BATCH_TRANSFERS_MAX
+    ) -> None:
         self._database = database
         self._clock = clock or SystemClock()
+        self._batch_transfers_max = batch_transfers_max
         self._queue: deque[Job] = deque()
+        self._waiting_transfers = 0
         self._runner: asyncio.Task[None] | None = None
         self._committing = False
+        self._cautious = 0
         self.batches = 0
         """Batches committed so far, for metrics."""
 
@@ -93,12 +107,12 @@ class GroupCommitLane:
             raise ChainTooLong(f"A unit has at most {LINKED_TRANSFERS_MAX} transfers.")
         for t in transfers:
             check_transfer(t)
-        outcome, _ = await self._enqueue((Group(transfers),) if transfers else (), unit)
+        outcome, _ = await self._enqueue((Group(transfers),) if transfers else (), unit, len(transfers))
         return outcome
 
     async def post(self, groups: Sequence[Group]) -> list[Posting]:
         """Post chains of transfers in one durable commit; an answer for each transfer."""
-        _, postings = await self._enqueue(tuple(groups), Unit())
+        _, postings = await self._enqueue(tuple(groups), _NO_UNIT, sum(len(g.transfers) for g in groups))
         return [p for group in postings for p in group]
 
     async def drain(self) -> None:
@@ -106,12 +120,15 @@ class GroupCommitLane:
         while self._runner is not None and not self._runner.done():
             await asyncio.wait([self._runner])
 
-    def _enqueue(self, groups: tuple[Group, ...], unit: Unit) -> asyncio.Future[tuple[UnitOutcome, list[list[Posting]]]]:
+    def _enqueue(
+        self, groups: tuple[Group, ...], unit: Unit, count: int
+    ) -> asyncio.Future[tuple[UnitOutcome, list[list[Posting]]]]:
         if len(self._queue) >= LANE_QUEUE_UNITS_MAX:
             raise LaneFull(retry_after_s=1.0)
         loop = asyncio.get_running_loop()
         done: asyncio.Future[tuple[UnitOutcome, list[list[Posting]]]] = loop.create_future()
-        self._queue.append(Job(groups, unit, done, sum(len(g.transfers) for g in groups)))
+        self._queue.append(Job(groups, unit, done, count))
+        self._waiting_transfers += count
         if self._runner is None or self._runner.done():
             self._runner = loop.create_task(self._run())
         return done
@@ -120,22 +137,38 @@ class GroupCommitLane:
         while self._queue:
             try:
                 async with self._database.connection() as connection:
-                    while self._queue and not connection.closed:
-                        await self._commit_batch(connection, self._take())
+                    await self._drive(connection)
             except DatabaseUnavailable as error:
                 for job in self._queue:
                     _fail(job, error)
                 self._queue.clear()
+                self._waiting_transfers = 0
 
-    def _take(self) -> list[Job]:
+    async def _drive(self, connection: Connection) -> None:
+        """Commit batch after batch on one connection, until there is nothing to do or the connection breaks."""
+        batch = self._take()
+        while batch.jobs:
+            commit = asyncio.ensure_future(self._commit_batch(connection, batch))
+            await asyncio.sleep(0)
+            full = self._waiting_transfers >= self._batch_transfers_max
+            batch = self._take() if full and not commit.done() else _NOTHING
+            await commit
+            if not batch.jobs and not connection.closed:
+                batch = self._take()
+            elif connection.closed:
+                for job in batch.jobs:
+                    _fail(job, DatabaseUnavailable())
+                return
+
+    def _take(self) -> _Batch:
         """Take what fits one commit, in order; stop before a unit that guards what an earlier one of the batch guards."""
-        batch: list[Job] = []
+        jobs: list[Job] = []
         keys: set[Hashable] = set()
         count = 0
-        while self._queue and len(batch) < LANE_BATCH_UNITS_MAX:
+        while self._queue and len(jobs) < LANE_BATCH_UNITS_MAX:
             job = self._queue[0]
             guards = job.unit.guards
-            if batch and count + job.count > BATCH_TRANSFERS_MAX:
+            if jobs and count + job.count > self._batch_transfers_max:
                 break
             if guards:
                 own = {guard.key for guard in guards}
@@ -143,20 +176,25 @@ class GroupCommitLane:
                     break
                 keys |= own
             self._queue.popleft()
+            self._waiting_transfers -= job.count
             if not job.done.cancelled():
-                batch.append(job)
+                jobs.append(job)
                 count += job.count
-        return batch
+        return self._batch(jobs)
 
-    async def _commit_batch(self, connection: Connection, jobs: list[Job]) -> None:
-        """Commit `jobs` together; when that fails, one by one. Every job has its answer afterwards."""
+    def _batch(self, jobs: list[Job]) -> _Batch:
+        """Make a batch ready to send."""
+        groups = [group for job in jobs for group in job.groups]
+        plan = Plan(groups, self._clock.now()) if groups else None
+        return _Batch(jobs, plan)
+
+    async def _commit_batch(self, connection: Connection, batch: _Batch) -> None:
+        """Commit a batch; when that fails, its jobs one by one. Every job has its answer afterwards."""
+        jobs = batch.jobs
         try:
-            if not await self._try_commit(connection, jobs):
+            if not await self._try_commit(connection, batch):
                 for job in jobs:
-                    if connection.closed:
-                        _fail(job, DatabaseUnavailable())
-                    elif not await self._try_commit(connection, [job]):
-                        _fail(job, WriteRejected())
+                    await self._try_commit(connection, self._batch([job]))
         except _ConnectionLost as lost:
             await self._after_loss([job for job in jobs if not job.done.done()], committing=lost.committing)
         except BaseException as error:
@@ -165,69 +203,74 @@ class GroupCommitLane:
             if not isinstance(error, HoldfastError):
                 raise
 
-    async def _try_commit(self, connection: Connection, jobs: list[Job]) -> bool:
-        """Commit `jobs` and answer them; False when the database refused twice. Raises: `_ConnectionLost`."""
+    async def _try_commit(self, connection: Connection, batch: _Batch) -> bool:
+        """Commit a batch and answer its jobs; False when the database refused twice. Raises: `_ConnectionLost`."""
         error: psycopg.Error | None = None
-        for _ in range(2):
+        tries = 0
+        while tries < _TRIES_MAX:
             self._committing = False
-            for job in jobs:
-                job.postings, job.guard_failed = [], None
+            batch.forget()
             try:
-                await self._attempt(connection, jobs)
+                await self._attempt(connection, batch)
             except psycopg.Error as raised:
                 error = raised
                 await _roll_back(connection, committing=self._committing)
+                if raised.sqlstate == posting.NEEDS_A_CLOSER_LOOK:
+                    self._cautious = _CAUTIOUS_BATCHES
+                else:
+                    tries += 1
             else:
                 self.batches += 1
-                _answer(jobs)
+                _answer(batch.jobs)
                 return True
-        if len(jobs) == 1:
+        if len(batch.jobs) == 1:
             rejected = WriteRejected(f"A row could not be written: {error}".splitlines()[0])
             rejected.__cause__ = error
-            _fail(jobs[0], rejected)
+            _fail(batch.jobs[0], rejected)
             return True
         return False
 
-    async def _attempt(self, connection: Connection, jobs: list[Job]) -> None:
-        """Run one transaction. First as if every guard held; when one does not, again, step by step."""
-        guarded = any(job.unit.guards for job in jobs)
-        plan = self._plan(jobs)
-        if guarded or plan is not None:
-            async with connection.pipeline():
-                await connection.execute("begin")
-                checks = [await _check(connection, *c) for c in _guards(jobs, claims=None)] if guarded else []
-                posted = await _post(connection, plan)
-            if guarded and any([await _failed(check, jobs) for check in checks]):  # noqa: C419 - each marks its jobs
-                await connection.execute("rollback")
-                plan, posted = await self._step_by_step(connection, jobs)
-            await _settle(connection, [job for job in jobs if job.guard_failed is None], plan, posted)
-        else:
-            await connection.execute("begin")
+    async def _attempt(self, connection: Connection, batch: _Batch) -> None:
+        """Run one transaction: all at once when nothing is guarded and refusals are rare, else in two exchanges or more."""
+        jobs, plan = batch.jobs, batch.plan
+        if not any(job.unit.guards for job in jobs) and (plan is None or (plan.plain and not self._cautious)):
+            batch.expect_all_posted()
+            post = [] if plan is None else [(posting.POST, plan.parameters(strict=True))]
+            self._committing = True
+            await exchange(connection, [_BEGIN, *post, *_writes(jobs), _COMMIT])
+            return
+        self._cautious = max(0, self._cautious - 1)
+        await self._guarded(connection, batch)
         self._committing = True
-        async with connection.pipeline():
-            for statement, rows in _writes(jobs):
-                await connection.execute(statement.sql, _columns(statement, rows), prepare=True)
-            await connection.execute("commit")
-        self._committing = False
+        await exchange(connection, [*_writes(jobs), _COMMIT])
 
-    async def _step_by_step(
-        self, connection: Connection, jobs: list[Job]
-    ) -> tuple[Plan | None, psycopg.AsyncCursor[tuple[object, ...]] | None]:
-        for job in jobs:
-            job.guard_failed = None
-        await connection.execute("begin")
+    async def _guarded(self, connection: Connection, batch: _Batch) -> None:
+        """Check guards and post, first as if every guard held; when one does not, again, step by step."""
+        jobs, plan = batch.jobs, batch.plan
+        checks = _guards(jobs, claims=None)
+        post = [] if plan is None else [(posting.POST, plan.parameters(strict=False))]
+        results = await exchange(connection, [_BEGIN, *(command for command, _ in checks), *post])
+        failed = [_mark_failed(owners, rows) for (_, owners), rows in zip(checks, results[1:], strict=False)]
+        if any(failed):
+            await exchange(connection, [_ROLLBACK])
+            jobs, plan, results = await self._step_by_step(connection, batch)
+        if plan is not None:
+            await _settle(connection, jobs, plan, results[-1])
+
+    async def _step_by_step(self, connection: Connection, batch: _Batch) -> tuple[list[Job], Plan | None, list[Rows]]:
+        """Check the guards that claim only for units whose other guards hold, and post only for units that are left."""
+        batch.forget()
+        begin = [_BEGIN]
         for claims in (False, True):
-            left = [job for job in jobs if job.guard_failed is None]
-            async with connection.pipeline():
-                checks = [await _check(connection, *c) for c in _guards(left, claims=claims)]
-            for check in checks:
-                await _failed(check, left)
-        plan = self._plan([job for job in jobs if job.guard_failed is None])
-        return plan, await _post(connection, plan)
-
-    def _plan(self, jobs: Iterable[Job]) -> Plan | None:
-        groups = [group for job in jobs for group in job.groups]
-        return Plan(groups, self._clock.now()) if groups else None
+            checks = _guards([job for job in batch.jobs if job.guard_failed is None], claims=claims)
+            results = await exchange(connection, [*begin, *(command for command, _ in checks)])
+            for (_, owners), rows in zip(checks, results[len(begin) :], strict=True):
+                _mark_failed(owners, rows)
+            begin = []
+        left = self._batch([job for job in batch.jobs if job.guard_failed is None])
+        if left.plan is None:
+            return left.jobs, None, []
+        return left.jobs, left.plan, await exchange(connection, [(posting.POST, left.plan.parameters(strict=False))])
 
     async def _after_loss(self, jobs: list[Job], *, committing: bool) -> None:
         """Answer jobs whose connection broke: nothing has moved, or what the tables say, or unknown."""
@@ -255,6 +298,28 @@ class GroupCommitLane:
         return None
 
 
+@dataclass(slots=True)
+class _Batch:
+    """Jobs that commit together, and their transfers as arrays."""
+
+    jobs: list[Job]
+    plan: Plan | None
+
+    def forget(self) -> None:
+        """Take back what an earlier try found out."""
+        for job in self.jobs:
+            job.postings, job.guard_failed, job.moved = [], None, True
+
+    def expect_all_posted(self) -> None:
+        """Fill in the answers of a batch that is kept only when every transfer is posted."""
+        for job in self.jobs:
+            job.postings = [[Posting(t.id, Outcome.POSTED, t.amount_minor or 0) for t in g.transfers] for g in job.groups]
+
+
+_NO_UNIT: Final = Unit()
+_NOTHING: Final = _Batch([], None)
+
+
 def _fail(job: Job, error: BaseException) -> None:
     if not job.done.done():
         job.done.set_exception(error)
@@ -279,12 +344,12 @@ async def _roll_back(connection: Connection, *, committing: bool) -> None:
     raise _ConnectionLost(committing=committing)
 
 
-Check = tuple[psycopg.AsyncCursor[tuple[object, ...]], list[tuple[Job, int]]]
+Owners = list[tuple[Job, int]]
 
 
-def _guards(jobs: Iterable[Job], *, claims: bool | None) -> list[tuple[Statement, list[Guard], list[tuple[Job, int]]]]:
+def _guards(jobs: Iterable[Job], *, claims: bool | None) -> list[tuple[Command, Owners]]:
     """Group guards by statement, those that claim last. `claims` None: all of them."""
-    found: dict[str, tuple[Statement, bool, list[Guard], list[tuple[Job, int]]]] = {}
+    found: dict[str, tuple[Statement, bool, list[Guard], Owners]] = {}
     for job in jobs:
         for position, guard in enumerate(job.unit.guards):
             if claims is None or guard.claims == claims:
@@ -292,67 +357,51 @@ def _guards(jobs: Iterable[Job], *, claims: bool | None) -> list[tuple[Statement
                 entry[2].append(guard)
                 entry[3].append((job, position))
     ordered = sorted(found.values(), key=lambda e: (e[1], e[0].rank, e[0].name))
-    return [(statement, guards, owners) for statement, _, guards, owners in ordered]
+    return [
+        ((statement.sql, _columns(statement, [guard.row for guard in guards])), owners)
+        for statement, _, guards, owners in ordered
+    ]
 
 
-async def _check(
-    connection: Connection, statement: Statement, guards: Sequence[Guard], owners: list[tuple[Job, int]]
-) -> Check:
-    columns = _columns(statement, [guard.row for guard in guards])
-    return await connection.execute(statement.sql, columns, prepare=True), owners
-
-
-async def _failed(check: Check, jobs: Sequence[Job]) -> bool:
+def _mark_failed(owners: Owners, rows: Rows) -> bool:
     """Mark the jobs whose guard does not hold; the first guard of a unit that fails is the one reported."""
-    cursor, owners = check
-    holding = {row[0] for row in await cursor.fetchall()}
-    failed = [owner for position, owner in enumerate(owners, 1) if position not in holding]
-    for job, position in failed:
-        if job.guard_failed is None or position < job.guard_failed:
+    holding = {row[0] for row in rows.all()}
+    if len(holding) == len(owners):
+        return False
+    for place, (job, position) in enumerate(owners, 1):
+        if place not in holding and (job.guard_failed is None or position < job.guard_failed):
             job.guard_failed = position
-    return bool(failed and jobs)
+    return True
 
 
-async def _post(connection: Connection, plan: Plan | None) -> psycopg.AsyncCursor[tuple[object, ...]] | None:
-    if plan is None:
-        return None
-    return await connection.execute(posting.POST, plan.parameters(), prepare=True, binary=True)
-
-
-async def _settle(
-    connection: Connection, jobs: Sequence[Job], plan: Plan | None, posted: psycopg.AsyncCursor[tuple[object, ...]] | None
-) -> None:
+async def _settle(connection: Connection, jobs: Sequence[Job], plan: Plan, posted: Rows) -> None:
     """Give each job its postings."""
-    if plan is None or posted is None:
-        return
-    row = await posted.fetchone()
-    answer = posting.answer_of(row or ())
+    answer = posting.answer_of(posted)
     if answer.clean:
-        answers = [[Posting(t.id, Outcome.POSTED, t.amount_minor or 0) for t in g.transfers] for g in plan.groups]
-    else:
-        answers = await posting.settle(connection, plan, answer)
+        _Batch(list(jobs), plan).expect_all_posted()
+        return
+    answers = await posting.settle(connection, plan, answer)
     start = 0
     for job in jobs:
         job.postings = answers[start : start + len(job.groups)]
+        job.moved = all(p.outcome <= Outcome.EXISTS for group in job.postings for p in group)
         start += len(job.groups)
 
 
-def _writes(jobs: Iterable[Job]) -> list[tuple[Statement, list[tuple[object, ...]]]]:
+def _writes(jobs: Iterable[Job]) -> list[Command]:
     found: dict[str, tuple[Statement, list[tuple[object, ...]]]] = {}
     for job in jobs:
         writes: Sequence[Write] = ()
         if job.guard_failed is None:
-            moved = all(p.outcome <= Outcome.EXISTS for group in job.postings for p in group)
-            writes = job.unit.writes if moved else job.unit.writes_if_refused
+            writes = job.unit.writes if job.moved else job.unit.writes_if_refused
         for write in writes:
             entry = found.get(write.statement.name)
             if entry is None:
                 entry = found[write.statement.name] = (write.statement, [])
             entry[1].append(write.row)
-    return sorted(found.values(), key=lambda e: (e[0].rank, e[0].name))
+    ordered = sorted(found.values(), key=lambda e: (e[0].rank, e[0].name))
+    return [(statement.sql, _columns(statement, rows)) for statement, rows in ordered]
 
 
 def _columns(statement: Statement, rows: Sequence[tuple[object, ...]]) -> tuple[arrays.Packed, ...]:
     return tuple(arrays.column(kind, column) for kind, column in zip(statement.columns, zip(*rows, strict=True), strict=True))
-
-

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from heapq import heappop, heappush
 from typing import Any, Protocol
@@ -37,7 +37,7 @@ class Lane(Protocol):
 
 
 _ASKED, _PLAN = len(rows.ASKED), len(rows.PLAN)
-_STATE_AT, _LEASE_AT, _NEXT_AT, _DRIVER_AT, _VERSION_AT = 0, 7, 6, 4, 3
+_STATE_AT, _LEASE_AT, _NEXT_AT, _UPDATED_AT, _DRIVER_AT, _VERSION_AT = 0, 7, 6, 5, 4, 3
 
 
 class MemoryBook:
@@ -224,6 +224,11 @@ class MemoryBook:
             if case is not None:
                 claimed.append(case)
         return claimed
+
+    def standing(self) -> Iterator[tuple[UUID, str, datetime, datetime | None]]:
+        """Yield where each payment stands, as (id, state, last change, when a worker looks at it again): cheap."""
+        for id_, state in self._state.items():
+            yield id_, state[_STATE_AT], state[_UPDATED_AT], state[_NEXT_AT]
 
     def everything(self) -> list[Case]:
         """Return every payment with all that belongs to it, in the order of opening: for auditors."""

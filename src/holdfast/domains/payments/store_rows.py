@@ -40,6 +40,7 @@ ASKED: Final = {
     "description": "text",
     "metadata": "text",
     "merchant_rules": "text",
+    "purpose": "text",
     "created_at": "timestamptz",
 }
 """What a payment was asked to be; never changes."""
@@ -168,6 +169,7 @@ def asked_row(payment: Payment) -> Row:
         asked.description,
         to_json(asked.metadata) if asked.metadata else _NO_FACTS,
         to_json((asked.allowed_kinds, asked.rail_order)),
+        asked.purpose,
         payment.created_at,
     )
 
@@ -204,10 +206,10 @@ def state_row(payment: Payment) -> Row:
 
 def payment_of(row: Sequence[Any]) -> Payment:
     """Read `ASKED`, `PLAN` and `STATE`, one after the other."""
-    (id_, merchant, payer, asset, amount, capture, funding, reference, description, metadata, rules, created) = row[:12]
-    deadline, methods_json, plan_json = row[12:15]
-    (state, captured, refunded, version, driver, updated, next_step, lease, cancel, kept) = row[15:25]
-    stood_in, promise, lines, failure_code, failure_message = row[25:30]
+    (id_, merchant, payer, asset, amount, capture, funding, reference, description, metadata, rules) = row[:11]
+    purpose, created, deadline, methods_json, plan_json = row[11:16]
+    (state, captured, refunded, version, driver, updated, next_step, lease, cancel, kept) = row[16:26]
+    stood_in, promise, lines, failure_code, failure_message = row[26:31]
     methods = tuple(_method(each) for each in from_json(methods_json))
     allowed, order = from_json(rules)
     asked = NewPayment(
@@ -223,6 +225,7 @@ def payment_of(row: Sequence[Any]) -> Payment:
         from_json(metadata),
         tuple(allowed),
         tuple(order),
+        purpose,
     )
     return Payment(
         PaymentId(id_),

@@ -32,9 +32,21 @@ _DELIVERY: Final = """d.id, d.endpoint_id, d.message_id, d.event_type, d.body, d
 
 
 def _endpoint(row: Row) -> Endpoint:
-    secret, previous = Secret(row[5]), Secret(row[6]) if row[6] is not None else None
-    head, tail = row[1:4], row[7:]
-    return Endpoint(EndpointId(row[0]), *head, tuple(row[4]), secret, previous, *tail)
+    return Endpoint(
+        id=EndpointId(row[0]),
+        owner=row[1],
+        url=row[2],
+        description=row[3],
+        event_types=tuple(row[4]),
+        secret=Secret(row[5]),
+        previous_secret=Secret(row[6]) if row[6] is not None else None,
+        previous_secret_until=row[7],
+        state=row[8],
+        disabled_reason=row[9],
+        failing_since=row[10],
+        created_at=row[11],
+        updated_at=row[12],
+    )
 
 
 def _delivery(row: Row) -> Delivery:

@@ -166,15 +166,13 @@ class StripeProvider:
 
     def _once(self, desk: Desk, call: Call, verdict: Verdict, key: str | None) -> Response:
         if key is None:
-            return self._run(desk, call, verdict)[0]
+            return self._run_or_fail(desk, call, verdict)[0]
         if not 0 < len(key) <= KEY_CHARS_MAX:
             raise errors.invalid(f"Idempotency keys must have 1 to {KEY_CHARS_MAX} characters.")
         fingerprint = hashlib.sha256(b"\0".join((call.path.encode(), call.body))).hexdigest()
         saved = self._store.saved(desk.instance, key)
         if saved is None:
-            answer, executed = self._run(desk, call, verdict)
-            if verdict.error_after and executed:
-                answer = self.failure(verdict.error_after)
+            answer, executed = self._run_or_fail(desk, call, verdict)
             if executed:
                 kept = Saved(fingerprint, answer.status, answer.body)
                 self._store.save(desk.instance, key, kept, now_ms=call.now_ms)
@@ -183,6 +181,10 @@ class StripeProvider:
             text = f"The key '{key}' was first used with other parameters; another request needs another key."
             raise StripeError(400, "idempotency_error", text)
         return Response(saved.status, saved.body, {"idempotent-replayed": "true"})
+
+    def _run_or_fail(self, desk: Desk, call: Call, verdict: Verdict) -> tuple[Response, bool]:
+        answer, executed = self._run(desk, call, verdict)
+        return (self.failure(verdict.error_after) if verdict.error_after and executed else answer), executed
 
     def _run(self, desk: Desk, call: Call, verdict: Verdict) -> tuple[Response, bool]:
         """Return the answer, and whether an endpoint had begun executing."""

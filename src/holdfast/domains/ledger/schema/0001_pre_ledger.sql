@@ -213,9 +213,10 @@ comment on function ledger.record_v1 is 'Appends decided transfers, holds, refus
 -- batch would add to each, adds them, and only then looks: an account whose credits before the batch cover all its debits
 -- with the batch cannot fail in any order. When that holds everywhere and no id was seen before, everything is recorded.
 -- Otherwise nothing but the sums was written, the accounts that need a closer look are returned as they were before the
--- batch, and the caller decides in order and calls `finish_v1` in the same transaction.
+-- batch, and the caller decides in order and calls `finish_v1` in the same transaction. With `p_strict` it raises HF001
+-- instead, for a caller who has sent the commit along.
 create function ledger.post_v1(
-    p_now timestamptz, p_plain boolean, p_number bigint[], p_account_asset smallint[], p_debits bigint[], p_credits bigint[],
+    p_now timestamptz, p_plain boolean, p_strict boolean, p_number bigint[], p_account_asset smallint[], p_debits bigint[], p_credits bigint[],
     p_debit_holds bigint[], p_credit_holds bigint[], p_entries integer[], p_last uuid[], p_wanted boolean[],
     p_first_id uuid, p_last_id uuid,
     p_id uuid[], p_debit bigint[], p_credit bigint[], p_asset smallint[], p_amount bigint[],
@@ -230,6 +231,7 @@ declare
     v_prior uuid[];
     v_marked bigint[];
     v_unsure bigint[];
+    v_clean boolean;
 begin
     with changed as (
         update ledger.balances b
@@ -262,15 +264,15 @@ begin
         from generate_series(1, cardinality(p_number)) as i join ledger.balances b on b.number = p_number[i]
         where b.number = any (v_unsure);
     end if;
-    if not p_plain or number is not null or present is distinct from p_number then
-        return;
-    end if;
-    if exists (select from ledger.transfers t where t.id between p_first_id and p_last_id)
-        and exists (select from unnest(p_id) as u (id) join ledger.transfers t on t.id = u.id) then
-        return;
-    end if;
-    if exists (select from ledger.refusals t where t.id between p_first_id and p_last_id)
-        and exists (select from unnest(p_id) as u (id) join ledger.refusals t on t.id = u.id) then
+    v_clean := p_plain and number is null and present = p_number
+        and not (exists (select from ledger.transfers t where t.id between p_first_id and p_last_id)
+                 and exists (select from unnest(p_id) as u (id) join ledger.transfers t on t.id = u.id))
+        and not (exists (select from ledger.refusals t where t.id between p_first_id and p_last_id)
+                 and exists (select from unnest(p_id) as u (id) join ledger.refusals t on t.id = u.id));
+    if v_clean is not true then
+        if p_strict then
+            raise exception 'the batch needs a closer look' using errcode = 'HF001';
+        end if;
         return;
     end if;
     present := null;

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import numpy as np
@@ -31,8 +31,7 @@ BALANCING_NUMBERS: Final = {None: None, "debit": 1, "credit": 2}
 NIL: Final = bytes(16)
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     """Transfers that succeed or fail together. `unfinished`: the caller's list ended inside a chain."""
 
     transfers: tuple[NewTransfer, ...]
@@ -199,8 +198,8 @@ class Plan:
                 special.append(not move and not hold)
         return posted, pending, special, True not in special
 
-    def parameters(self) -> tuple[object, ...]:
-        """Return the parameters of `ledger.post_v1`."""
+    def parameters(self, *, strict: bool) -> tuple[bytes | None, ...]:
+        """Return the parameters of `ledger.post_v1`; `strict`: it raises unless nothing in the batch can fail."""
         s = self.advance
         ids = self.ids
         if self.plain:
@@ -211,12 +210,12 @@ class Plan:
             columns = _NO_COLUMNS
         held = bool(s.debit_holds.any() or s.credit_holds.any())
         return (
-            self.now, self.plain, arrays.bigints(self.touched.numbers), arrays.smallints(self.assets),
+            arrays.time(self.now), arrays.boolean(self.plain), arrays.boolean(strict), arrays.bigints(self.touched.numbers), arrays.smallints(self.assets),
             arrays.bigints(s.debits), arrays.bigints(s.credits),
             arrays.bigints(s.debit_holds) if held else None, arrays.bigints(s.credit_holds) if held else None,
             arrays.integers(s.entries), arrays.uuids(b"".join([ids[i] if i >= 0 else NIL for i in s.last.tolist()])),
             arrays.column("boolean", self.wanted.tolist()) if self.wanted.any() else None,
-            UUID(bytes=min(ids)), UUID(bytes=max(ids)), *columns,
+            min(ids), max(ids), *columns,
         )  # fmt: skip
 
 
@@ -246,7 +245,7 @@ class Settlement:
         self.rows = rows
         self.refused = refused
 
-    def parameters(self) -> tuple[object, ...]:
+    def parameters(self) -> tuple[bytes | None, ...]:
         """Return the parameters of `ledger.finish_v1`."""
         plan, touched = self._plan, self._plan.touched
         count = touched.count
@@ -274,7 +273,7 @@ class Settlement:
             [r.transfer for r in rows], [ids[p] for p in places.tolist()], [r.amount for r in rows], [r.kind for r in rows], index
         )
         return (
-            plan.now, arrays.bigints(touched.numbers), arrays.integers(final.entries),
+            arrays.time(plan.now), arrays.bigints(touched.numbers), arrays.integers(final.entries),
             arrays.bigints(touched.numbers[changed]), *(arrays.bigints(d[changed]) for d in differs[:4]),
             arrays.integers(differs[4][changed]), arrays.uuids(last),
             *columns,

@@ -19,14 +19,15 @@ from holdfast.domains.ledger.rules import KEPT, Books, Decision, Hold, HoldState
 from holdfast.domains.ledger.store.batch import KIND_NUMBERS, Group, Plan, Row, Settlement
 from holdfast.platform import arrays
 from holdfast.platform.db import Connection
+from holdfast.platform.exchange import Command, Rows, exchange
 
 _COLUMN_TYPES: Final = (
     "uuid[]", "bigint[]", "bigint[]", "smallint[]", "bigint[]", "smallint[]", "integer[]", "integer[]", "integer[]",
     "integer[]", "integer[]", "timestamptz[]", "jsonb[]",
 )  # fmt: skip
 _POST_TYPES: Final = (
-    "timestamptz", "boolean", "bigint[]", "smallint[]", "bigint[]", "bigint[]", "bigint[]", "bigint[]", "integer[]", "uuid[]",
-    "boolean[]", "uuid", "uuid", *_COLUMN_TYPES,
+    "timestamptz", "boolean", "boolean", "bigint[]", "smallint[]", "bigint[]", "bigint[]", "bigint[]", "bigint[]",
+    "integer[]", "uuid[]", "boolean[]", "uuid", "uuid", *_COLUMN_TYPES,
 )  # fmt: skip
 _FINISH_TYPES: Final = (
     "timestamptz", "bigint[]", "integer[]", "bigint[]", "bigint[]", "bigint[]", "bigint[]", "bigint[]", "integer[]", "uuid[]",
@@ -56,9 +57,18 @@ class Answer:
     unsure: tuple[Sequence[Any], ...]
 
 
-def answer_of(row: Sequence[Any]) -> Answer:
+NEEDS_A_CLOSER_LOOK: Final = "HF001"
+"""What `post_v1` raises when it is strict and something in the batch could be refused."""
+
+CLEAN: Final = Answer(clean=True, found=(), unsure=())
+
+
+def answer_of(rows: Rows) -> Answer:
     """Read the one row that `POST` returns."""
-    return Answer(row[0] is not None, row[2] or (), tuple(column or () for column in row[3:]))
+    if not rows.is_null(0, 0):
+        return CLEAN
+    row = rows.all()[0]
+    return Answer(clean=False, found=row[2] or (), unsure=tuple(column or () for column in row[3:]))
 
 
 async def settle(connection: Connection, plan: Plan, answer: Answer) -> list[list[Posting]]:
@@ -78,7 +88,7 @@ async def settle(connection: Connection, plan: Plan, answer: Answer) -> list[lis
             _note(t, decision, book, position, rows, refused)
             position += 1
         answers.append([Posting(t.id, o, a) for t, (o, a) in zip(group.transfers, decisions, strict=True)])
-    await connection.execute(FINISH, Settlement(plan, rows, refused).parameters(), prepare=True, binary=True)
+    await exchange(connection, [(FINISH, Settlement(plan, rows, refused).parameters())])
     return answers
 
 
@@ -130,19 +140,16 @@ async def _rulebook(connection: Connection, plan: Plan, answer: Answer) -> Ruleb
         books.debits_pending, books.credits_pending = debit_holds, credit_holds
     ids = arrays.uuids(arrays.uuid_bytes(t.id for t in plan.transfers))
     pending = {t.pending_id for t in plan.transfers if t.pending_id is not None}
-    async with connection.pipeline():
-        known = await connection.execute(_KNOWN, (ids,), prepare=True, binary=True)
-        refused = await connection.execute(_REFUSED, (ids,), prepare=True, binary=True)
-        holds = None
-        if pending:
-            packed = arrays.uuids(arrays.uuid_bytes(pending))
-            holds = await connection.execute(_HOLDS, (packed,), prepare=True, binary=True)
-        for row in await known.fetchall():
-            book.known[row[0]] = transfer_of(row)
-        for i, outcome in await refused.fetchall():
-            book.refused[i] = Outcome(outcome)
-        for i, debit, credit, asset, amount, expires_at, kind in await holds.fetchall() if holds else ():
-            book.holds[i] = Hold(debit, credit, asset, amount, expires_at, _HOLD_STATES[kind])
+    commands: list[Command] = [(_KNOWN, (ids,)), (_REFUSED, (ids,))]
+    if pending:
+        commands.append((_HOLDS, (arrays.uuids(arrays.uuid_bytes(pending)),)))
+    known, refused, *holds = await exchange(connection, commands)
+    for row in known.all():
+        book.known[row[0]] = transfer_of(row)
+    for i, outcome in refused.all():
+        book.refused[i] = Outcome(outcome)
+    for i, debit, credit, asset, amount, expires_at, kind in holds[0].all() if holds else ():
+        book.holds[i] = Hold(debit, credit, asset, amount, expires_at, _HOLD_STATES[kind])
     return book
 
 

@@ -150,7 +150,7 @@ def _next_way(
     if any(a.state is _S.PENDING for a in case.attempts):
         return None
     soonest: datetime | None = None
-    for step in case.payment.plan:
+    for step in _fresh_first(case):
         traits = rails.get(step.rail)
         if traits is None or (blocker is not None and traits.one_step):
             continue
@@ -164,6 +164,13 @@ def _next_way(
             continue
         return _start(case, step, traits, before, blocker)
     return None if soonest is None else Wait(soonest, "the remaining ways are tried again shortly", doubt=False)
+
+
+def _fresh_first(case: Case) -> tuple[Step, ...]:
+    """The plan, with rails that were silent in this very payment last: another card would meet the same there."""
+    plan = case.payment.plan
+    silent = {a.rail for a in case.attempts if a.state in (_S.UNKNOWN, _S.CANCELING, _S.NOT_SENT)}
+    return tuple(sorted(plan, key=lambda step: step.rail in silent)) if silent else plan
 
 
 def _start(
@@ -249,6 +256,8 @@ def _undo_all(case: Case, rails: Rails, settings: PaySettings, now: datetime) ->
     soonest: Wait | None = None
     for attempt in case.attempts:
         if attempt.state in GONE or attempt.id == case.payment.kept:
+            continue
+        if attempt.state is _S.CAPTURED and not settings.rules.r7_late_money_goes_back:
             continue
         step = _undo(attempt, rails, settings, now)
         if isinstance(step, Send):
@@ -349,7 +358,7 @@ def _find_out(
             why = f"ask {rail} to capture again, with the same key: it happens once"
             return Send(Op.CAPTURE, why, attempt, repeat=True, use_backup=backup)
         return Send(Op.QUERY, f"ask {rail} whether it captured", attempt)
-    if attempt.state is _S.CANCELING or (fence and _can_cancel(attempt, traits)):
+    if attempt.state is _S.CANCELING or (fence and _can_cancel(attempt, traits, settings)):
         if turn or attempt.state is not _S.CANCELING:
             earliest = (attempt.sent_at or attempt.created_at) + timedelta(seconds=traits.cancel_wait_s)
             if earliest > now:
@@ -372,6 +381,7 @@ def _key_lives(attempt: Attempt, traits: RailTraits, now: datetime) -> bool:
     return traits.replay_key_s > 0 and (now - since).total_seconds() < traits.replay_key_s
 
 
-def _can_cancel(attempt: Attempt, traits: RailTraits) -> bool:
+def _can_cancel(attempt: Attempt, traits: RailTraits, settings: PaySettings) -> bool:
     """Whether a cancel of this attempt would fence: with a tombstone always, else only what the rail is known to have."""
-    return traits.tombstones or (traits.fence >= FenceClass.F3 and attempt.remote_id is not None)
+    known = attempt.remote_id is not None or not settings.rules.r3_cancel_fences_only_what_is_known
+    return traits.tombstones or (traits.fence >= FenceClass.F3 and known)

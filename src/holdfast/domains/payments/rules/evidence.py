@@ -65,6 +65,8 @@ def event_of(attempt: Attempt, news: Heard, traits: RailTraits, rules: Rules) ->
     said = news.said
     if said is Said.NOT_FOUND and _not_found_is_final(attempt, news, traits, rules):
         return "expired"
+    if said is Said.REFUNDED and news.amount is not None and news.amount.amount_minor < attempt.captured_minor:
+        return "told:partly_refunded"
     if said is Said.UNKNOWN and not rules.r2_no_answer_is_unknown:
         return f"{news.op.value if news.op else 'told'}:declined"
     if news.op is None or news.op is Op.QUERY:

@@ -14,9 +14,10 @@ from holdfast.domains.payments.rules.routing import Offer
 def ways(asked: NewPayment, rails: Mapping[str, RailTraits]) -> list[tuple[Method, RailTraits, int]]:
     """Return every rail that serves a method the payer offers and the merchant takes, with the payer's rank of it."""
     allowed, asset = asked.allowed_kinds, asked.amount.asset.code
+    own = asked.purpose == "top_up"
     found = []
     for rank, method in enumerate(asked.methods):
-        if allowed and method.kind not in allowed:
+        if (allowed and method.kind not in allowed) or (own and method.kind == "balance"):
             continue
         for traits in rails.values():
             if method.kind in traits.methods and asset in traits.assets:

@@ -15,8 +15,8 @@ class Router(Protocol):
         """Order the offers, best first."""
         ...
 
-    def started(self, rail: str, *, now_s: float) -> Ticket | None:
-        """Ask to call `rail`; None: go elsewhere for now."""
+    def started(self, rail: str, *, now_s: float, last_resort: bool = False) -> Ticket | None:
+        """Ask to call `rail`; None: go elsewhere for now. `last_resort` says that there is no elsewhere."""
         ...
 
     def finished(self, ticket: Ticket, outcome: RailOutcome, *, latency_s: float, now_s: float) -> None:
@@ -40,7 +40,7 @@ class FixedOrder:
         views = tuple(_view(offers[i], now_s) for i in order)
         return Ranking(tuple(order), views, probe=False)
 
-    def started(self, rail: str, *, now_s: float) -> Ticket | None:
+    def started(self, rail: str, *, now_s: float, last_resort: bool = False) -> Ticket | None:
         """Always let the call pass."""
         self._tickets += 1
         return Ticket(self._tickets, rail, now_s)

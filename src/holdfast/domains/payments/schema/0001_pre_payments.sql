@@ -12,6 +12,7 @@ create table payments.payments (
     description text not null,
     metadata jsonb not null,
     merchant_rules jsonb not null,
+    purpose text not null check (purpose in ('purchase', 'top_up')),
     created_at timestamptz not null,
     deadline_at timestamptz,
     methods jsonb not null,
@@ -39,6 +40,7 @@ comment on column payments.payments.payer_id is 'Null: the payer is known to the
 comment on column payments.payments.amount_minor is 'Minor units of the asset.';
 comment on column payments.payments.funding is 'absorb: rails only fund the balance of the payer, and the merchant is paid from that.';
 comment on column payments.payments.merchant_rules is 'Two lists: the kinds of method that the merchant takes (none: all), and the rails that it prefers.';
+comment on column payments.payments.purpose is 'top_up: the money goes to the balance of the payer, and the merchant is only told.';
 comment on column payments.payments.deadline_at is 'Past it the payer has walked away: nothing new is started.';
 comment on column payments.payments.methods is 'In the order of the payer: [instrument id, kind, label, token] each.';
 comment on column payments.payments.plan is 'In the order in which they are tried: [position of the method, rail, reason] each.';

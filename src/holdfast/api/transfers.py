@@ -1,0 +1,70 @@
+"""`/v1/transfers`: money from one balance to another."""
+
+from __future__ import annotations
+
+from litestar import Router, post
+from litestar.response import Response
+
+from holdfast.api import views
+from holdfast.api.accounts import own_account
+from holdfast.api.context import Reply, reply
+from holdfast.api.once import InProgress, Ticket, Wish, once, ticket
+from holdfast.api.responses import Call, OnceKey, body_of, called, send
+from holdfast.api.wire import TransferAsked, TransferShown
+from holdfast.base.ids import TransferId, public
+from holdfast.base.money import Money, asset
+from holdfast.domains.ledger.model import Posting
+from holdfast.domains.merchants import Right
+from holdfast.flows import transfer as flow
+from holdfast.platform.unit import Guard, Write
+
+
+@post("/", status_code=201, summary="Move money between balances")
+async def create_transfer(
+    request: Call, data: TransferAsked, idempotency_key: OnceKey = None
+) -> Response[TransferShown]:
+    """Move money at once, between payers of yours or between one of them and your own balance."""
+    api, caller = await called(request, Right.MOVE_MONEY)
+    held = ticket(caller, idempotency_key, "POST /v1/transfers", body_of(request))
+    id_ = TransferId(api.app.ids.new())
+    money = Money(asset(data.amount.asset), data.amount.amount_minor)
+    said = reply(
+        201,
+        TransferShown(
+            public("tr", id_),
+            "transfer",
+            data.source,
+            data.destination,
+            views.amount(money),
+            data.reference,
+            api.now(),
+        ),
+    )
+
+    async def do(claim: Guard, mine: Ticket) -> Reply:
+        def answer(_: Posting) -> tuple[Write, ...]:
+            return (mine.answer(said),)
+
+        source = await own_account(api, caller, data.source, money.asset)
+        destination = await own_account(api, caller, data.destination, money.asset)
+        await api.app.desk.open((source, destination))
+        await flow.transfer(
+            api.app.desk,
+            source.code,
+            destination.code,
+            money,
+            id=id_,
+            metadata={"reference": data.reference} if data.reference else {},
+            claim=claim,
+            answer=answer,
+        )
+        return said
+
+    async def resume(_: str, stale: bool) -> Reply:
+        del stale  # transfer and answer commit together: a claim without an answer is still under way
+        raise InProgress
+
+    return send(await once(api, held, public("tr", id_), Wish(do, resume)))
+
+
+routes = Router("/v1/transfers", route_handlers=[create_transfer], tags=["Transfers"])

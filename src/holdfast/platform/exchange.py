@@ -1,0 +1,126 @@
+"""Several prepared statements to PostgreSQL and back in one exchange, for the hot path.
+
+psycopg's own pipeline does the same with cursors and costs about 0.7 ms of CPU for each exchange; this drives the same
+connection through libpq's pipeline mode directly, for a fifth of that. Results come in binary form. The connection must not
+be used by anybody else meanwhile. Errors are psycopg's own exceptions.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Generator, Sequence
+from functools import lru_cache
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+import psycopg
+from psycopg import errors, pq
+from psycopg.adapt import Transformer
+from psycopg.waiting import Ready, Wait
+
+from holdfast.platform.db import Connection
+
+Command = tuple[str, Sequence[bytes | None]]
+"""A statement with `%b` placeholders, and its parameters in binary form."""
+
+_BINARY: Final = 1
+_prepared: WeakKeyDictionary[Connection, dict[str, bytes]] = WeakKeyDictionary()
+_names: Final = itertools.count(1)
+
+
+@lru_cache(maxsize=1024)
+def _numbered(sql: str) -> bytes:
+    """Write `%b` as `$1`, `$2`, … and `%%` as `%`."""
+    first, *rest = sql.split("%b")
+    parts = [first] + [f"${number}{part}" for number, part in enumerate(rest, 1)]
+    return "".join(parts).replace("%%", "%").encode()
+
+
+class Rows:
+    """The result of one statement."""
+
+    __slots__ = ("_connection", "_result")
+
+    def __init__(self, connection: Connection, result: pq.abc.PGresult) -> None:
+        self._connection = connection
+        self._result = result
+
+    def is_null(self, row: int, column: int) -> bool:
+        """Tell whether a value is null, without reading the others."""
+        return self._result.get_value(row, column) is None
+
+    def all(self) -> list[tuple[Any, ...]]:
+        """Return all rows."""
+        reader = Transformer(self._connection)
+        reader.set_pgresult(self._result)
+        return reader.load_rows(0, self._result.ntuples, tuple)
+
+
+async def exchange(connection: Connection, commands: Sequence[Command]) -> list[Rows]:
+    """Run `commands` in order and return their results; after the first error none of the rest is run.
+
+    A transaction that the commands opened stays open. Raises: `psycopg.Error`.
+    """
+    known = _prepared.setdefault(connection, {})
+    fresh = []
+    pgconn = connection.pgconn
+    try:
+        pgconn.enter_pipeline_mode()
+        for sql, parameters in commands:
+            name = known.get(sql)
+            if name is None:
+                name = known[sql] = b"exchange_%d" % next(_names)
+                fresh.append(sql)
+                pgconn.send_prepare(name, _numbered(sql))
+            pgconn.send_query_prepared(name, parameters, [_BINARY] * len(parameters), _BINARY)
+        pgconn.pipeline_sync()
+        results = await connection.wait(_results(pgconn))
+        pgconn.exit_pipeline_mode()
+    except psycopg.Error:
+        for sql in fresh:
+            known.pop(sql, None)
+        raise
+    failed = next((r for r in results if r.status == pq.ExecStatus.FATAL_ERROR), None)
+    if failed is not None:
+        for sql in fresh:
+            known.pop(sql, None)
+        raise errors.error_from_result(failed, encoding="utf-8")
+    return _without_prepares(connection, commands, fresh, results)
+
+
+def _without_prepares(
+    connection: Connection, commands: Sequence[Command], fresh: list[str], results: list[pq.abc.PGresult]
+) -> list[Rows]:
+    remaining = iter(results)
+    waiting = set(fresh)
+    rows = []
+    for sql, _ in commands:
+        if sql in waiting:
+            waiting.discard(sql)
+            next(remaining)
+        rows.append(Rows(connection, next(remaining)))
+    return rows
+
+
+def _results(pgconn: pq.abc.PGconn) -> Generator[Wait, Ready, list[pq.abc.PGresult]]:
+    """Send what is waiting, and read results up to the sync."""
+    while pgconn.flush():
+        ready = yield Wait.RW
+        if ready & Ready.R:
+            pgconn.consume_input()
+    results: list[pq.abc.PGresult] = []
+    ended = 0
+    while True:
+        while pgconn.is_busy():
+            yield Wait.R
+            pgconn.consume_input()
+        result = pgconn.get_result()
+        if result is None:
+            ended += 1
+            if ended > 1:
+                raise psycopg.OperationalError("the connection was lost")
+            continue
+        ended = 0
+        if result.status == pq.ExecStatus.PIPELINE_SYNC:
+            return results
+        results.append(result)

@@ -1,0 +1,81 @@
+"""`verify` says that untouched books are sound, and names what was touched."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from random import Random
+
+import psycopg
+import pytest
+
+from holdfast.domains.ledger.operations import PostgresLedger
+from holdfast.domains.ledger.verify import verify
+from holdfast.platform.db import Database
+from tests.ledger.workload import StillClock, Workload, accounts
+
+
+async def filled(database: Database, seed: int, lists: int = 120) -> None:
+    clock = StillClock()
+    opened = accounts(30)
+    work = Workload(seed, opened, clock.now)
+    ledger = PostgresLedger(database, clock)
+    await ledger.open_accounts(opened)
+    for step in range(lists):
+        await ledger.post(work.lists())
+        if step % 20 == 19:
+            clock.at += timedelta(seconds=30)
+            await ledger.expire_due()
+
+
+async def test_books_that_nobody_touched_are_sound(database: Database, dsn: str) -> None:
+    seed = Random().randrange(10**9)
+    print(f"seed {seed}")
+    await filled(database, seed)
+    seen: list[tuple[int, int]] = []
+    report = verify(dsn, lambda done, total: seen.append((done, total)))
+    assert report.findings == []
+    assert report.transfers > 500
+    assert report.refusals > 50
+    assert report.accounts == 30
+    assert seen[-1] == (report.transfers, report.transfers)
+
+
+TAMPERINGS = {
+    "an amount": ("update ledger.transfers set amount = amount + 1 where seq = (select max(seq) from ledger.transfers)", "altered"),
+    "an account of a transfer": ("update ledger.transfers set debit = credit, credit = debit where seq = (select min(seq) from ledger.transfers)", "altered"),
+    "a transfer's metadata": ("""update ledger.transfers set metadata = '{"order": "no"}' where id = (select id from ledger.transfers where metadata is not null limit 1)""", "altered"),
+    "a transfer's code": ("update ledger.transfers set code = 77 where seq = (select min(seq) from ledger.transfers)", "altered"),
+    "an expiry": ("update ledger.transfers set expires_at = expires_at + interval '1 s' where id = (select id from ledger.transfers where expires_at is not null limit 1)", "altered"),
+    "a transfer's time": ("update ledger.transfers set at = at + interval '1 s' where seq = (select min(seq) from ledger.transfers)", "another time"),
+    "a transfer removed": ("delete from ledger.transfers where seq = (select max(seq) from ledger.transfers)", "altered"),
+    "a refusal": ("update ledger.refusals set outcome = outcome % 20 + 2 where seq = (select min(seq) from ledger.refusals)", "altered"),
+    "a refusal removed": ("delete from ledger.refusals where seq = (select min(seq) from ledger.refusals)", "refusals"),
+    "a batch removed": ("delete from ledger.batches where number = (select min(number) + 3 from ledger.batches)", "missing"),
+    "a batch's time": ("update ledger.batches set at = at + interval '1 s' where number = 2", "altered"),
+    "a hash": ("update ledger.batches set hash = sha256('x') where number = 2", "altered"),
+    "a balance": ("update ledger.balances set credits_posted = credits_posted + 5 where number = 1000", "credits_posted is"),
+    "both sides of a balance": ("update ledger.balances set credits_posted = credits_posted + 5, debits_posted = debits_posted + 5 where number = 1000", "its transfers give"),
+    "a pointer": ("update ledger.transfers set debit_prev = id where seq = (select max(seq) from ledger.transfers)", "does not name"),
+    "a newest transfer": ("update ledger.balances set last_transfer = prior_transfer where number = 1000", "newest"),
+    "an account's rule": ("update ledger.balances set rule = 1 - rule where number = 1000", "differently"),
+    "a hold dropped": ("delete from ledger.open_holds where id = (select id from ledger.open_holds limit 1)", "hold"),
+    "a hold's amount": ("update ledger.open_holds set amount = amount + 1 where id = (select id from ledger.open_holds limit 1)", "hold"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", TAMPERINGS)
+async def test_what_was_touched_is_named(database: Database, dsn: str, what: str) -> None:
+    await filled(database, seed=7, lists=25)
+    sql, words = TAMPERINGS[what]
+    with psycopg.connect(dsn) as connection:
+        assert connection.execute(sql.encode()).rowcount == 1
+    report = verify(dsn)
+    assert not report.sound
+    assert any(words in finding.words for finding in report.findings), report.findings
+
+
+async def test_the_first_broken_batch_is_named(database: Database, dsn: str) -> None:
+    await filled(database, seed=7, lists=25)
+    with psycopg.connect(dsn) as connection:
+        connection.execute("update ledger.transfers set amount = amount + 1 where seq >> 13 in (5, 9)")
+    assert verify(dsn).first_broken_batch == 5

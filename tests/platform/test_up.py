@@ -1,0 +1,220 @@
+"""`holdfast up` for real: as root and as nobody in particular, refused with the remedy, restarted, stopped, killed."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.platform.test_processes import alive
+from tests.support.waiting import until
+
+_READY_S = 120.0
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def as_user(user: int | None) -> list[str]:
+    """Return the prefix that runs a command as `user`, without any group or capability of root's.
+
+    Where this very interpreter lies in root's home, the right to read (and only that) is left to it.
+    """
+    if user is None:
+        return []
+    drop = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--no-new-privs"]
+    probe = subprocess.run(
+        [*drop, sys.executable, "-c", "import holdfast.cli"], check=False, cwd="/", timeout=60
+    )
+    return (
+        drop
+        if probe.returncode == 0
+        else [*drop, "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+    )
+
+
+class Up:
+    """One `holdfast up`, its output in a file."""
+
+    def __init__(
+        self, data: Path, *arguments: str, user: int | None = None, home: Path | None = None
+    ) -> None:
+        self.port, self.sandbox_port = free_port(), free_port()
+        self.output = data.with_name(data.name + ".out")
+        environment = {"PATH": os.environ["PATH"], "HOME": str(home or data.parent), "LANG": "C.UTF-8"}
+        ports = ("--port", str(self.port), "--sandbox-port", str(self.sandbox_port), "--data", str(data))
+        with self.output.open("wb") as out:
+            self.process = subprocess.Popen(
+                [*as_user(user), sys.executable, "-m", "holdfast", "up", *ports, *arguments],
+                stdout=out, stderr=subprocess.STDOUT, env=environment, cwd="/",
+            )  # fmt: skip
+
+    @property
+    def said(self) -> str:
+        return self.output.read_text()
+
+    def until(self, words: str, *, within_s: float = _READY_S) -> str:
+        def seen() -> re.Match[str] | None:
+            found = re.search(words, self.said)
+            if found is None and self.process.poll() is not None:
+                raise AssertionError(f"it ended before it said {words!r}:\n{self.said}")
+            return found
+
+        try:
+            return until(seen, words, within_s=within_s).group()  # type: ignore[union-attr]
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.said}") from error
+
+    def get(self, path: str) -> int:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+            return int(answer.status)
+
+    def processes(self) -> list[int]:
+        """Every process below this one, and this one."""
+        parents: dict[int, list[int]] = {}
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                text = stat.read_text()
+            except OSError:
+                continue
+            parents.setdefault(int(text.rpartition(")")[2].split()[1]), []).append(int(text.split()[0]))
+        found, below = [], [self.process.pid]
+        while below:
+            found.append(below.pop())
+            below += parents.get(found[-1], [])
+        return found
+
+    def pid_of(self, command: str) -> int:
+        for pid in self.processes():
+            try:
+                line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue
+            if f"holdfast {command}" in line:
+                return pid
+        raise AssertionError(f"no {command} runs")
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(30)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that everybody may walk through."""
+    folder = Path(tempfile.mkdtemp(prefix="holdfast-up-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def up(place: Path) -> Iterator[Up]:
+    """A running Holdfast."""
+    it = Up(place / "data")
+    try:
+        it.until("Open http://127.0.0.1:")
+        yield it
+    finally:
+        it.end()
+
+
+def test_one_command_starts_everything_says_each_step_on_one_line_and_stops_it_all_on_ctrl_c(up: Up) -> None:
+    assert up.get("/readyz") == 200
+    for who in ("database", "schema", "sandbox", "server", "worker"):
+        assert re.search(rf"^\d\d:\d\d:\d\d  {who} ", up.said, re.MULTILINE), up.said
+    assert "\x1b" not in up.said, "colours belong on a terminal only"
+    family = up.processes()
+    assert len(family) > 5
+    up.process.send_signal(signal.SIGINT)
+    assert up.process.wait(20) == 0
+    assert re.search(r"stopped \(\d+\.\d s\)", up.said)
+    assert [pid for pid in family if alive(pid)] == []
+
+
+def test_when_the_parent_is_killed_nothing_is_left_and_it_starts_again(up: Up, place: Path) -> None:
+    family = up.processes()
+    up.process.kill()
+    up.process.wait()
+    until(lambda: not [pid for pid in family if alive(pid)], "every child has gone", within_s=20)
+    again = Up(place / "data")
+    try:
+        again.until("Open http://127.0.0.1:")
+        assert again.get("/readyz") == 200
+        assert "schema    up to date" in again.said
+    finally:
+        again.end()
+
+
+def test_what_falls_is_started_again_and_the_page_answers(up: Up) -> None:
+    os.kill(up.pid_of("serve"), signal.SIGKILL)
+    up.until(r"server    was stopped by SIGKILL; starting again in 0\.2 s")
+    os.kill(up.pid_of("worker"), signal.SIGKILL)
+    up.until(r"worker    was stopped by SIGKILL; starting again in 0\.2 s")
+    up.until("server    ready again")
+    up.until("worker    ready again")
+    postgres = int(
+        (up.output.with_suffix("") / "postgres" / "data" / "postmaster.pid").read_text().splitlines()[0]
+    )
+    os.kill(postgres, signal.SIGKILL)
+    up.until(r"database  ready again")
+
+    def answers() -> bool:
+        try:
+            return up.get("/readyz") == 200
+        except OSError:
+            return False
+
+    until(answers, "the server has found the database again", within_s=60)
+
+
+def test_a_second_one_on_the_same_folder_or_port_is_refused_with_the_remedy(up: Up, place: Path) -> None:
+    second = Up(place / "data")
+    assert second.process.wait(60) == 1
+    assert f"in use by another Holdfast (process {up.process.pid})" in second.said
+    assert "--data" in second.said
+    third = subprocess.run(
+        [sys.executable, "-m", "holdfast", "up", "--port", str(up.port), "--data", str(place / "other")],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert third.returncode == 1
+    assert third.stderr == (
+        f"holdfast: Port {up.port} on 127.0.0.1 is taken by another program. "
+        "Stop it, or choose another port with --port.\n"
+    )
+    assert up.get("/readyz") == 200
+
+
+def test_a_user_without_any_rights_runs_it_too(place: Path) -> None:
+    """Started as that user by root; any other tester is one already."""
+    user = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
+    home = place / "home"
+    home.mkdir()
+    if user is not None:
+        os.chown(home, user, user)
+    it = Up(home / "data", user=user, home=home)
+    try:
+        it.until("Open http://127.0.0.1:")
+        assert it.get("/readyz") == 200
+        owners = {Path(f"/proc/{pid}").stat().st_uid for pid in it.processes()}
+        assert owners == {user if user is not None else os.geteuid()}
+        it.process.send_signal(signal.SIGTERM)
+        assert it.process.wait(20) == 0
+    finally:
+        it.end()

@@ -1,0 +1,274 @@
+"""The pages over plain HTTP, as a browser without script uses them, against the real thing."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from holdfast.base.ids import parse, public
+from holdfast.platform.postgres import EmbeddedPostgres
+from tests.support.running import free_port, running
+from tests.support.sandbox import eventually
+from tests.web.conftest import Shop, load_demo
+
+WITHIN_S = 30.0
+
+
+@pytest.fixture
+def client(mended: Shop) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=mended.url, timeout=10, headers={"accept-language": "en"}) as opened:
+        yield opened
+
+
+def form_of(client: httpx.Client) -> dict[str, str]:
+    """Return what the form on the first page would send."""
+    page = client.get("/").text
+    order = re.search(r'name="order" value="([^"]+)"', page)
+    method = re.search(r'name="method" value="([^"]+)"', page)
+    assert order
+    assert method
+    return {"order": order[1], "product": "tea", "method": method[1], "fallback": "yes"}
+
+
+def settled(client: httpx.Client, path: str) -> str:
+    """Reload the page of a payment, as its refresh would, until it is settled; return it."""
+
+    def done() -> str | None:
+        page = client.get(path).text
+        return page if "data-settled" in page else None
+
+    return str(eventually(done, f"{path} is settled", within_s=WITHIN_S))
+
+
+def test_without_script_the_form_pays_and_its_page_reloads_until_it_is_settled(
+    mended: Shop, client: httpx.Client
+) -> None:
+    mended.sandbox.fault("north", "mute", operations=["confirm", "capture"])
+    answer = client.post("/checkout", data=form_of(client))
+    assert answer.status_code == 303
+    path = answer.headers["location"]
+    first = client.get(path).text
+    assert '<noscript><meta http-equiv="refresh"' in first
+    page = settled(client, path)
+    assert 'http-equiv="refresh"' not in page
+    assert '<h1 id="story-title">Paid</h1>' in page
+    assert "One charge is kept, at South" in page
+
+
+def test_a_form_sent_twice_pays_once(client: httpx.Client) -> None:
+    form = form_of(client)
+    first, second = (client.post("/checkout", data=form).headers["location"] for _ in range(2))
+    assert first == second
+    assert first != client.post("/checkout", data=form_of(client)).headers["location"]
+    settled(client, first)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+    ],
+)
+@pytest.mark.parametrize("path", ["/checkout", "/providers/north", "/providers/mend"])
+def test_forms_of_other_sites_are_not_obeyed(
+    client: httpx.Client, path: str, headers: dict[str, str]
+) -> None:
+    form = form_of(client) | {"trouble": "dark"}
+    answer = client.post(path, data=form, headers=headers)
+    assert answer.status_code == 403
+    assert "text/html" in answer.headers["content-type"]
+    assert client.get("/").text.count('class="provider well"') == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"product": "yacht"},
+        {"method": "ins_00000000000000000000000000"},
+        {"order": "1"},
+        {"order": ""},
+        {"order": "ord_" + "Z" * 26},
+    ],
+)
+def test_a_form_that_makes_no_sense_is_refused_with_a_page(
+    client: httpx.Client, change: dict[str, str]
+) -> None:
+    answer = client.post("/checkout", data=form_of(client) | change)
+    assert answer.status_code in (404, 422)
+    assert "<html" in answer.text
+
+
+def test_payments_that_are_not_the_shops_are_not_shown(mended: Shop, client: httpx.Client) -> None:
+    unknown = public("pay", parse("ord", form_of(client)["order"]))
+    for path in ("", "/story", "/events"):
+        assert client.get(f"/checkout/{unknown}{path}").status_code == 404
+        assert client.get(f"/checkout/pay_1{path}").status_code == 404
+
+
+def test_pages_run_nothing_inline_and_nothing_from_elsewhere(client: httpx.Client) -> None:
+    answer = client.get("/")
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    path = client.post("/checkout", data=form_of(client)).headers["location"]
+    for page in (answer.text, settled(client, path)):
+        assert not re.search(r"<script(?![^>]*\bsrc=)", page)
+        assert not re.search(r"\s(style|on\w+)=", page)
+        assert not re.search(r"(?:src|href|action)=\"(?:https?:)?//", page)
+    script = re.search(r'src="(/static/page\.js\?[0-9a-f]+)"', answer.text)
+    assert script
+    assert client.get(script[1]).status_code == 200
+
+
+def test_a_link_changes_the_language_and_it_stays(client: httpx.Client) -> None:
+    assert '<html lang="en">' in client.get("/").text
+    assert '<html lang="zh-CN">' in client.get("/?lang=zh-CN").text
+    assert '<html lang="zh-CN">' in client.get("/").text
+
+
+def test_the_panel_without_script_comes_back_to_its_page_and_to_no_other_site(
+    mended: Shop, client: httpx.Client
+) -> None:
+    answer = client.post("/providers/south", data={"trouble": "slow", "back": "/checkout/x"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/checkout/x")
+    assert [f["fault"] for f in mended.sandbox.control("GET", "state")["faults"]] == ["slow"]
+    for back in ("//evil.example", "https://evil.example", "/\\evil.example", "/a\r\nx: y"):
+        assert client.post("/providers/mend", data={"back": back}).headers["location"] == "/"
+    assert mended.sandbox.control("GET", "state")["faults"] == []
+
+
+@pytest.mark.parametrize(("provider", "trouble"), [("east", "dark"), ("north", "explode"), ("north", "")])
+def test_the_panel_knows_its_providers_and_troubles_only(
+    client: httpx.Client, provider: str, trouble: str
+) -> None:
+    assert client.post(f"/providers/{provider}", data={"trouble": trouble}).status_code == 422
+
+
+def events(shop: Shop, path: str, headers: dict[str, str], *, count: int = 1000) -> list[dict[str, str]]:
+    """Read server-sent events from a real socket until `count` came or the stream is settled."""
+    got: list[dict[str, str]] = []
+    with httpx.stream("GET", shop.url + path + "/events", headers=headers, timeout=WITHIN_S) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        event: dict[str, str] = {}
+        for line in answer.iter_lines():
+            name, _, value = line.partition(": ")
+            if line and name:
+                event[name] = event.get(name, "") + value
+            elif "event" in event:
+                got.append(event)
+                if len(got) == count or event["event"] == "settled":
+                    break
+                event = {}
+            else:
+                event = {}
+    return got
+
+
+def test_a_stream_that_breaks_off_goes_on_where_it_was(mended: Shop, client: httpx.Client) -> None:
+    mended.sandbox.fault("north", "mute", operations=["confirm", "capture"])
+    path = client.post("/checkout", data=form_of(client)).headers["location"]
+    before = events(mended, path, {}, count=1)
+    after = events(mended, path, {"last-event-id": before[-1]["id"]})
+    assert before[-1]["event"] == "story"
+    assert after[-1]["event"] == "settled"
+    assert "Paid" in after[-1]["data"]
+    positions = [tuple(map(int, one["id"].split("."))) for one in before + after]
+    assert positions == sorted(positions), "what was seen never goes back"
+    assert len(set(positions)) > 2
+    again = events(mended, path, {"last-event-id": after[-1]["id"]})
+    assert [one["event"] for one in again] == ["settled"]
+
+
+def test_a_server_that_dies_while_paying_loses_nothing(mended: Shop, client: httpx.Client) -> None:
+    mended.sandbox.fault("north", "mute", operations=["confirm", "capture"])
+    port = free_port()
+    environment = mended.environment | {"HOLDFAST_PORT": str(port)}
+    url = f"http://127.0.0.1:{port}"
+    with running("serve", mended.folder, environment, ready=f"{url}/readyz") as second:
+        with httpx.Client(base_url=url, timeout=10) as other:
+            path = other.post("/checkout", data=form_of(client)).headers["location"]
+            eventually(lambda: 'class="track ' in other.get(path).text, "the first try is under way")
+        second.kill()
+    mended.sandbox.mend()
+    page = str(eventually(lambda: paid(client, path), "a worker finishes it", within_s=120))
+    assert "One charge is kept" in page
+
+
+def paid(client: httpx.Client, path: str) -> str | None:
+    page = client.get(path).text
+    return page if "data-settled" in page and ">Paid</h1>" in page else None
+
+
+def test_when_the_sandbox_is_away_the_shop_says_so_and_stays(mended: Shop) -> None:
+    port = free_port()
+    environment = mended.environment | {"HOLDFAST_PORT": str(port), "HOLDFAST_SANDBOX_PORT": str(free_port())}
+    url = f"http://127.0.0.1:{port}"
+    with (
+        running("serve", mended.folder, environment, ready=f"{url}/readyz"),
+        httpx.Client(base_url=url, timeout=10, headers={"accept-language": "en"}) as client,
+    ):
+        assert "The sandbox does not answer" in client.get("/").text
+        assert client.post("/providers/mend", data={}).status_code == 503
+        form = form_of(client) | {"method": balance_of(client)}
+        assert ">Paid</h1>" in settled(client, client.post("/checkout", data=form).headers["location"])
+
+
+def balance_of(client: httpx.Client) -> str:
+    found = re.search(
+        r'value="(ins_[^"]+)"[^>]*>\s*<span class="method-name">Wallet balance', client.get("/").text
+    )
+    assert found
+    return found[1]
+
+
+def test_in_production_there_is_no_shop_no_checkout_and_no_panel(
+    postgres: EmbeddedPostgres, mended: Shop, tmp_path: Path
+) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    environment = mended.environment | {"HOLDFAST_PORT": str(port), "HOLDFAST_MODE": "production"}
+    path = "/checkout/pay_01M83P9YGEESATPND1EM2682FW"
+    with (
+        running("serve", tmp_path, environment, ready=f"{url}/readyz"),
+        httpx.Client(base_url=url, timeout=10, headers={"accept-language": "en"}) as client,
+    ):
+        page = client.get("/")
+        assert page.status_code == 200
+        assert "Merchants use the API" in page.text
+        assert "<form" not in page.text
+        for method, where in (
+            ("POST", "/checkout"),
+            ("POST", "/providers/north"),
+            ("POST", "/providers/mend"),
+            ("GET", path),
+            ("GET", path + "/story"),
+            ("GET", path + "/events"),
+            ("POST", path + "/confirm"),
+        ):
+            assert client.request(method, where).status_code == 404, where
+    assert mended.sandbox.control("GET", "state")["faults"] == []
+
+
+def test_demo_data_is_refused_in_production_and_loads_twice_without_a_change(mended: Shop) -> None:
+    refused = load_demo(mended.environment | {"HOLDFAST_MODE": "production"})
+    assert refused.returncode == 1
+    assert "never loaded in production" in refused.stderr
+    with httpx.Client(base_url=mended.url, timeout=10, headers={"accept-language": "en"}) as client:
+        before = re.findall(r'class="method".*?</label>', client.get("/").text, re.DOTALL)
+        assert load_demo(mended.environment).returncode == 0
+        assert re.findall(r'class="method".*?</label>', client.get("/").text, re.DOTALL) == before
+
+
+def test_a_slow_sender_of_a_form_holds_nothing_up(mended: Shop, client: httpx.Client) -> None:
+    host, _, port = mended.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=5) as slow:
+        slow.sendall(b"POST /checkout HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\norder=")
+        assert client.get("/").status_code == 200
