@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,11 +41,11 @@ def module(text: str, name: str = "flows/example.py") -> Module:
     return Module(name, text, ast.parse(text))
 
 
-def modules(folder: Path = SRC) -> Iterator[Module]:
+@cache
+def modules() -> tuple[Module, ...]:
     """Return every module of the package."""
-    for path in sorted(folder.rglob("*.py")):
-        text = path.read_text()
-        yield Module(path.relative_to(folder).as_posix(), text, ast.parse(text))
+    paths = sorted(SRC.rglob("*.py"))
+    return tuple(module(path.read_text(), path.relative_to(SRC).as_posix()) for path in paths)
 
 
 def findings(check: Check) -> list[str]:

@@ -14,6 +14,7 @@ import pytest
 from holdfast.platform import processes
 from holdfast.platform.processes import DataFolderForeign, DataFolderInUse, PortTaken
 from holdfast.platform.supervisor import ending
+from tests.support.machine import alive
 from tests.support.waiting import until
 
 
@@ -138,13 +139,6 @@ time.sleep(600)
         parent.kill()
         parent.wait()
     until(lambda: not alive(pid), "the child died", within_s=10)
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_a_process_says_that_it_is_ready_as_systemd_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from holdfast.platform.supervisor import Patience, Program, ProgramNotStarted, Supervisor
-from tests.platform.test_processes import alive
+from tests.support.machine import alive
 from tests.support.waiting import until, until_async
 
 READY = "import os, time; from holdfast.platform.processes import notify; notify('READY=1'); print('up', os.getpid(), flush=True)\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -70,8 +71,6 @@ def test_faults_webhook_addresses_and_what_is_due_survive(own: Sandbox) -> None:
 
 
 def test_it_stops_in_an_orderly_way_even_while_connections_hang(own: Sandbox) -> None:
-    import socket
-
     own.fault("north", "dark")
     with socket.create_connection(("127.0.0.1", own.port)) as waiting:
         waiting.sendall(b"GET /north/v1/payment_intents HTTP/1.1\r\nhost: x\r\n\r\n")

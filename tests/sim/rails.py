@@ -71,7 +71,8 @@ class Provider:
 
     def receive(self, order: Order) -> Answer:
         """Carry out a request that has arrived."""
-        keyed = self.traits.replay_key_s > 0 and order.op is not Op.QUERY
+        # A provider without keys still numbers refunds by our own number, as it numbers charges by our reference.
+        keyed = order.op is Op.REFUND or (self.traits.replay_key_s > 0 and order.op is not Op.QUERY)
         if keyed and order.key in self.answers:
             return self.answers[order.key]
         if self.random.random() < self.weather.busy and order.op is not Op.QUERY:

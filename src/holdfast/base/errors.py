@@ -33,7 +33,7 @@ class Refused(HoldfastError):
 
 
 class Unavailable(HoldfastError):
-    """This cannot be done right now. Nothing has moved; try again shortly."""
+    """It cannot be done right now. Nothing has moved; try again shortly."""
 
     code = "unavailable"
 
@@ -55,6 +55,9 @@ class Broken(HoldfastError):
 
 
 def ensure(condition: object, invariant: str) -> None:
-    """Raise `Broken` unless `condition` holds. Survives `python -O`; `invariant` is a sentence that should be true."""
+    """Raise `Broken` unless `condition` holds; `python -O` keeps it.
+
+    `invariant` is a sentence that should be true.
+    """
     if not condition:
         raise Broken(invariant)

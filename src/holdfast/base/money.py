@@ -9,8 +9,6 @@ from holdfast.base.errors import Refused
 from holdfast.base.limits import AMOUNT_MINOR_MAX
 
 
-
-
 class AmountInvalid(Refused):
     """The amount is not a whole number of minor units within the limits of its asset."""
 
@@ -25,9 +23,10 @@ class AssetUnknown(Refused):
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """A kind of money: `code` names it, `scale` is how many decimal places its minor unit has (ISO 4217 for currencies).
+    """A kind of money, named by `code`.
 
-    `number` is its short id in stored rows and never changes.
+    `scale` is how many decimal places its minor unit has (ISO 4217 for currencies); `number` is its short id
+    in stored rows and never changes.
     """
 
     code: str
@@ -61,14 +60,17 @@ def asset(code: str) -> Asset:
 
 @dataclass(frozen=True, slots=True)
 class Money:
-    """`amount_minor` minor units of `asset`; -AMOUNT_MINOR_MAX to AMOUNT_MINOR_MAX. Raises: `AmountInvalid`."""
+    """`amount_minor` minor units of `asset`, at most AMOUNT_MINOR_MAX either way. Raises: `AmountInvalid`."""
 
     asset: Asset
     amount_minor: int
 
     def __post_init__(self) -> None:
-        if type(self.amount_minor) is not int or not -AMOUNT_MINOR_MAX <= self.amount_minor <= AMOUNT_MINOR_MAX:
-            raise AmountInvalid(f"{self.amount_minor!r} is not a whole number of minor units up to {AMOUNT_MINOR_MAX}.")
+        amount = self.amount_minor
+        if type(amount) is not int or not -AMOUNT_MINOR_MAX <= amount <= AMOUNT_MINOR_MAX:
+            raise AmountInvalid(
+                f"{self.amount_minor!r} is no whole number of minor units up to {AMOUNT_MINOR_MAX}."
+            )
 
     def __str__(self) -> str:
         return f"{decimal_text(self)} {self.asset.code}"
@@ -88,8 +90,10 @@ def decimal_text(money: Money) -> str:
     return f"{sign}{whole}.{rest:0{scale}d}" if scale else f"{sign}{whole}"
 
 
-def share(amount_minor: int, numerator: int, denominator: int, *, rounding: Literal["down", "half_even"]) -> int:
-    """Return `amount_minor * numerator / denominator` rounded as said, minor units; exact integer arithmetic."""
+def share(
+    amount_minor: int, numerator: int, denominator: int, *, rounding: Literal["down", "half_even"]
+) -> int:
+    """Return `amount_minor * numerator / denominator`, rounded as said, in exact integer arithmetic."""
     quotient, rest = divmod(amount_minor * numerator, denominator)
     if rounding == "half_even" and (rest * 2 > denominator or (rest * 2 == denominator and quotient % 2)):
         quotient += 1

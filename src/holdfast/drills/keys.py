@@ -89,6 +89,7 @@ RAILS: Final = (
     Key("timeout_s", "number", "how long we wait for an answer", 5.0, low=0.1, high=60),
     Key("replay_key_s", "whole", "for how long a repeated key gets the first answer (0: the rail has no keys)", 86_400),
     Key("cancel_wait_s", "number", "shortest pause between a request and its cancel", 0.0, high=3600),
+    Key("query_wait_s", "number", "shortest pause before a status query, and between two of one payment", 0.0, high=3600),
     Key("expires_s", "number", "after this long the rail itself drops what it has not carried out (left out: never)", None, low=1, high=604_800),
     Key("capacity_per_s", "number", "requests served in a second; more queue (left out: no bound)", None, low=0.1, high=1e6),
     Key("queue_s", "number", "longest queue before requests are turned away", 2.0, high=600),

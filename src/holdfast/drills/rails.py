@@ -98,6 +98,7 @@ class SimulatedRail:
         self._traits = RailTraits(
             name=plan.name, kind="simulated", fence=plan.fence, one_step=self._one_step, replay_key_s=plan.replay_key_s,
             methods=plan.methods, assets=(draw.scenario.asset,), cancel_wait_s=plan.cancel_wait_s,
+            query_wait_s=plan.query_wait_s,
             expires_s=plan.expires_s, cost_bp=round(plan.cost_bp), timeout_s=plan.timeout_s,
             concurrency_max=plan.concurrency_max, confirms_later=plan.confirms_in is not None,
         )  # fmt: skip

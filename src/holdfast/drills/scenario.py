@@ -82,6 +82,7 @@ class RailPlan:
     timeout_s: float
     replay_key_s: int
     cancel_wait_s: float
+    query_wait_s: float
     expires_s: float | None
     capacity_per_s: float | None
     queue_s: float

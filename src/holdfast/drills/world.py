@@ -98,11 +98,10 @@ class World:
         lane = MemoryLane(ledger, self.clock)
         self.book = MemoryBook(lane)
         rails = {plan.name: SimulatedRail(draw, plan, loop) for plan in scenario.rails}
-        self.router = Router(
-            RoutingSettings(), Random(draw.seed + 1), [rail.traits for rail in rails.values()]
-        )
-        settings = PaySettings(answer_within_s=scenario.deadline_s, deadline_s=scenario.deadline_s)
         wallet = BookRail(ledger, payer=chart.payer, clearing=chart.rail)
+        traits = [wallet.traits, *(rail.traits for rail in rails.values())]
+        self.router = Router(RoutingSettings(), Random(draw.seed + 1), traits)
+        settings = PaySettings(answer_within_s=scenario.deadline_s, deadline_s=scenario.deadline_s)
         ways: dict[str, Rail] = {**rails, WALLET: wallet}
         self.desk = Desk(self.clock, self.ids, lane, ledger, self.book, ways, self.router, settings)
         count = len(draw.arrive_s)

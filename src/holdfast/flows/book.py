@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 
 from holdfast.domains.ledger.model import NewAccount, TransferKind
-from holdfast.domains.payments.model import Attempt, AttemptState, NewPayment, Refund
+from holdfast.domains.payments.model import Attempt, AttemptState, NewPayment, Refund, changed
 from holdfast.domains.payments.rules.cascade import BALANCE_RAIL
 from holdfast.flows import chart
 from holdfast.flows.draft import Draft
@@ -84,10 +83,10 @@ def balance_strays(draft: Draft, keeping: Attempt | None = None) -> None:
         keeps = attempt.id == kept or (keeping is not None and attempt.id == keeping.id)
         if charged and not keeps and not attempt.booked and attempt.captured_minor:
             _book(draft, attempt)
-            draft.put(replace(attempt, booked=True))
+            draft.put(changed(attempt, booked=True))
         elif attempt.booked and (keeps or attempt.state is AttemptState.RETURNED):
             _unbook(draft, attempt, given_back=not keeps)
-            draft.put(replace(attempt, booked=False))
+            draft.put(changed(attempt, booked=False))
 
 
 def _book(draft: Draft, attempt: Attempt) -> None:

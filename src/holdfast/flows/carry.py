@@ -7,17 +7,15 @@ between an answer and its commit loses only the answer, and the rail is asked ag
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 from holdfast.base.errors import ensure
 from holdfast.domains.ledger.model import UnitOutcome
 from holdfast.domains.payments.errors import KeyClaimed
-from holdfast.domains.payments.model import Attempt, AttemptState, Case, Payment, Step
+from holdfast.domains.payments.model import Attempt, AttemptState, Case, Payment, Step, changed
 from holdfast.domains.payments.rules.actions import Action, PayFromBalance, Send, StandIn, Wait
 from holdfast.domains.payments.rules.cascade import STAND_IN, decide
-from holdfast.domains.payments.rules.routing import RailOutcome
 from holdfast.flows import book
 from holdfast.flows.desk import Desk
 from holdfast.flows.draft import Answer, Draft
@@ -26,11 +24,12 @@ from holdfast.flows.request import Request, ask, prepare
 from holdfast.flows.settle import balance_attempt, settle
 
 _OVERTAKEN_TRIES: Final = 3
+_WAIT_S_MIN: Final = 0.001
 
 
 def declined_for_funds(attempt: Attempt) -> Attempt:
     """Return a payment from balance as one that the balance did not cover."""
-    return replace(
+    return changed(
         attempt,
         state=AttemptState.DECLINED,
         captured_minor=0,
@@ -127,7 +126,7 @@ class Carrier:
             book.balance_strays(draft)
             if not await self._commit():
                 return
-        await self._desk.clock.sleep((wait.until - draft.now).total_seconds())
+        await self._desk.clock.sleep(max(_WAIT_S_MIN, (wait.until - draft.now).total_seconds()))
         draft.case.shut.clear()
 
     async def _settle(self, action: Action) -> bool:
@@ -148,8 +147,7 @@ class Carrier:
             self._news = None
             return True
         if request is not None and request.ticket is not None:
-            now_s = self._desk.clock.monotonic_s()
-            self._desk.router.finished(request.ticket, RailOutcome.NOT_SENT, latency_s=0.0, now_s=now_s)
+            self._desk.router.abandoned(request.ticket)
         await self._read_again(outcome, action)
         return False
 

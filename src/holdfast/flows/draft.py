@@ -7,7 +7,6 @@ somebody else was faster nothing happens, and whoever made the draft reads again
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -23,6 +22,7 @@ from holdfast.domains.payments.model import (
     Payment,
     Refund,
     SendRecord,
+    changed,
 )
 from holdfast.flows import chart
 from holdfast.flows.desk import Desk
@@ -185,7 +185,7 @@ class Draft:
         fields["version"] = before.version + (not self._fresh)
         fields["updated_at"] = self.now
         fields["lines"] = before.lines + len(self._lines)
-        payment = replace(before, **fields)
+        payment = changed(before, **fields)
         guards = tuple(self.guards)
         if not self._fresh and self.guarded:
             guards = (store.version_guard(payment.id, before.version), *guards)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 from holdfast.base.ids import AttemptId, RefundId, public
-from holdfast.domains.payments.model import Attempt, AttemptState, Evidence, Op
+from holdfast.domains.payments.model import Attempt, AttemptState, Evidence, Op, changed
 from holdfast.domains.payments.ports import Said
 from holdfast.domains.payments.rules.evidence import Heard, learn
 from holdfast.domains.payments.rules.lifecycle import FINAL, GONE, attempt_after
@@ -49,6 +49,8 @@ def learn_news(desk: Desk, draft: Draft, news: News) -> None:
         draft.free_token()
     if after.state is not before.state:
         _correct(desk, after)
+    elif after.state is _S.PENDING:
+        _overdue(desk, after, draft.now)
 
 
 def recover(desk: Desk, draft: Draft) -> None:
@@ -61,7 +63,7 @@ def recover(desk: Desk, draft: Draft) -> None:
         else:
             after = _S.NOT_SENT
             draft.free_token()
-        draft.put(replace(attempt, state=after, evidence=max(attempt.evidence, Evidence.TIMEOUT), updated_at=draft.now))
+        draft.put(changed(attempt, state=after, evidence=max(attempt.evidence, Evidence.TIMEOUT), updated_at=draft.now))
         words = f"Whoever asked {attempt.rail} died before it answered: it may have happened"
         draft.note("recovered", words, attempt)
 
@@ -79,7 +81,7 @@ def _next_step(desk: Desk, draft: Draft, before: Attempt, after: Attempt, heard:
         if before.state is not _S.CAPTURING:
             return after
         tries = before.tries + 1
-    return replace(after, tries=tries, next_at=draft.now + pause(desk, draft, after, tries), updated_at=draft.now)
+    return changed(after, tries=tries, next_at=draft.now + pause(desk, draft, after, tries), updated_at=draft.now)
 
 
 def pause(desk: Desk, draft: Draft, attempt: Attempt, tries: int) -> timedelta:
@@ -114,13 +116,15 @@ _WORDS: Final = {
 }
 
 
-def _note(draft: Draft, before: Attempt, after: Attempt, heard: Heard) -> None:
+def _note(
+    draft: Draft, before: Attempt, after: Attempt, heard: Heard, *, of_refund: bool = False
+) -> None:
     words = _WORDS[heard.said].format(
         rail=before.rail, amount=heard.amount or before.amount, message=heard.message or heard.code or "no reason given"
     )
     if heard.said is Said.NOT_FOUND and after.state is _S.CANCELED:
         words = f"{before.rail} knows of no such payment, and its time there is over: it can no longer charge"
-    if after is before and heard.said.value != before.state.value and heard.said not in _SILENT:
+    if after is before and not of_refund and heard.said.value != before.state.value and heard.said not in _SILENT:
         words += "; that is older or weaker than what is known, and changes nothing"
     if after.conflict and not before.conflict:
         words += f"; but {before.amount} was asked for, so it is not kept"
@@ -146,17 +150,25 @@ def _correct(desk: Desk, after: Attempt) -> None:
     desk.router.corrected(ticket, outcome, now_s=desk.clock.monotonic_s())
 
 
+def _overdue(desk: Desk, attempt: Attempt, now: datetime) -> None:
+    """Tell the router that a rail has left what it took in unconfirmed for too long."""
+    ticket = desk.tickets.get(attempt.id)
+    since = attempt.sent_at or attempt.created_at
+    if ticket is not None and (now - since).total_seconds() >= desk.settings.pending_patience_s:
+        desk.router.corrected(ticket, RailOutcome.UNKNOWN, now_s=desk.clock.monotonic_s())
+
+
 def _learn_refund(desk: Desk, draft: Draft, attempt: Attempt, news: News) -> None:
     before = next((r for r in draft.case.refunds if r.id == news.refund), None)
     if before is None or before.state in ("succeeded", "failed"):
         return
     after = learn_refund(draft.case, before, news.heard, draft.now)
-    _note(draft, attempt, attempt, news.heard)
+    _note(draft, attempt, attempt, news.heard, of_refund=True)
     if after.state in ("sending", "pending"):
         tries = before.tries + (news.heard.repeat or news.heard.op is Op.QUERY or after.state == "pending")
-        after = replace(after, tries=tries, next_at=_refund_due(desk, draft.now, tries))
+        after = changed(after, tries=tries, next_at=_refund_due(desk, draft.now, tries))
     else:
-        after = replace(after, next_at=None)
+        after = changed(after, next_at=None)
         book.end_refund(draft, after, attempt.rail)
         draft.announce(f"refund.{after.state}", refund=public("ref", after.id), refund_minor=after.amount.amount_minor)
         if after.state == "failed":

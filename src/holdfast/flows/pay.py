@@ -7,7 +7,6 @@ end posted, released or pending. A payment from balance needs no rail: it opens,
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -33,6 +32,7 @@ from holdfast.domains.payments.model import (
     Payment,
     PaymentState,
     Step,
+    changed,
 )
 from holdfast.domains.payments.rules.cascade import BALANCE_RAIL
 from holdfast.domains.payments.rules.lifecycle import payment_after
@@ -98,12 +98,12 @@ async def confirm(
     payment, now = case.payment, desk.clock.now()
     if payment.state is not PaymentState.REQUIRES_CONFIRMATION:
         raise PaymentStateWrong(f"It was confirmed already; it is {payment.state.value}.")
-    asked = payment.asked if methods is None else replace(payment.asked, methods=methods)
+    asked = payment.asked if methods is None else changed(payment.asked, methods=methods)
     check(asked, now)
     planned = opened(desk, asked, payment.id, now, confirm=True)
     await desk.open(book.accounts(planned.asked, tuple(step.rail for step in planned.plan)))
     draft = Draft(desk, case)
-    draft.replan(replace(payment, asked=planned.asked, plan=planned.plan))
+    draft.replan(changed(payment, asked=planned.asked, plan=planned.plan))
     draft.set(
         state=PaymentState.PROCESSING,
         next_step_at=now,
@@ -135,7 +135,7 @@ async def capture(
         if amount_minor is not None and not 0 < amount_minor <= whole:
             raise CaptureTooMuch(f"{whole} minor units are held.")
         draft = Draft(desk, case)
-        draft.put(replace(attempt, to_capture_minor=amount_minor or whole))
+        draft.put(changed(attempt, to_capture_minor=amount_minor or whole))
         draft.note("capture_asked", "The merchant asks to capture", attempt, amount_minor=amount_minor or whole)
         if await take_over(desk, draft, "capture_asked"):
             return await _carry(desk, draft, answer)
@@ -188,7 +188,7 @@ def opened(desk: Desk, asked: NewPayment, id_: PaymentId, now: datetime, *, conf
     """Return the payment as it opens, with its plan. Raises: `NoWayToPay`."""
     settings = desk.settings
     if asked.deadline_at is None:
-        asked = replace(asked, deadline_at=now + timedelta(seconds=settings.deadline_s))
+        asked = changed(asked, deadline_at=now + timedelta(seconds=settings.deadline_s))
     steps: tuple[Step, ...] = ()
     if confirm:
         steps = plan(asked, desk.traits, desk.router, now_s=desk.clock.monotonic_s())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import Final
@@ -20,6 +20,7 @@ from holdfast.domains.payments.model import (
     Refund,
     SendRecord,
     Step,
+    changed,
 )
 from holdfast.domains.payments.ports import Answer, Order, Said
 from holdfast.domains.payments.rules.actions import Send
@@ -73,7 +74,7 @@ def prepare(desk: Desk, draft: Draft, send: Send) -> Request | None:
     attempt = _about_to_send(attempt, send, _deadline(desk, draft, attempt), epoch, draft.now)
     draft.put(attempt)
     if send.refund is not None:
-        draft.put_refund(replace(send.refund, state="sending", updated_at=draft.now))
+        draft.put_refund(changed(send.refund, state="sending", updated_at=draft.now))
     order = _order(draft, attempt, send, share_key=not rules.r4_key_per_attempt)
     draft.record(_record(attempt, order, send, epoch, draft.now))
     draft.note("send", send.why, attempt, send.op, key=order.key)
@@ -107,7 +108,7 @@ async def ask(desk: Desk, request: Request) -> News:
             now_s = clock.monotonic_s()
             outcome = RailOutcome.UNKNOWN if answer is None else _outcome(answer)
             desk.router.finished(request.ticket, outcome, latency_s=now_s - started_s, now_s=now_s)
-            if outcome is RailOutcome.UNKNOWN:
+            if outcome in (RailOutcome.UNKNOWN, RailOutcome.ACCEPTED):
                 desk.remember(request.attempt, request.ticket)
     news = heard(request.order.op, answer, asked_at=request.asked_at, repeat=request.repeat)
     return News(request.attempt, news, request.refund)
@@ -115,8 +116,10 @@ async def ask(desk: Desk, request: Request) -> News:
 
 def _outcome(answer: Answer) -> RailOutcome:
     said = answer.said
-    if said in (Said.AUTHORIZED, Said.CAPTURED, Said.PENDING):
+    if said in (Said.AUTHORIZED, Said.CAPTURED):
         return RailOutcome.OK
+    if said is Said.PENDING:
+        return RailOutcome.ACCEPTED
     if said is Said.DECLINED:
         return RailOutcome.DECLINED_BY_PAYER if answer.payer_fault else RailOutcome.FAILED
     if said in (Said.NOT_SENT, Said.NOT_DONE):
@@ -153,7 +156,7 @@ def _about_to_send(
     state = attempt.state
     if send.refund is None and send.op is not Op.QUERY and not send.repeat:
         state = attempt_after(state, f"send:{send.op.value}") or state
-    return replace(
+    return changed(
         attempt,
         state=state,
         updated_at=now,

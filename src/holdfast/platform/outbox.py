@@ -43,6 +43,8 @@ class Event:
     at: datetime
 
 
+_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
+
 ADD: Final = Statement(
     name="outbox.add",
     sql="""
@@ -60,7 +62,7 @@ Follow = Callable[[Connection, Sequence[Event]], Awaitable[None]]
 
 def announce(event: Event) -> Write:
     """Return the write that announces `event` if, and only if, its unit commits."""
-    facts = json.dumps(event.facts, ensure_ascii=False, separators=(",", ":"), default=str)
+    facts = _encode(event.facts)
     return Write(ADD, (event.id, event.type, event.owner, event.subject, facts, event.at))
 
 

@@ -89,8 +89,8 @@ class Engine:
 
         Its operation, how often it was seen before, and the verdict.
         """
-        self.counts[instance].requests += 1
         operation = self.provider(instance).operation(method, path)
+        self.counts[instance].requests += 1
         identity = key or f"{method} {path}"
         nth = self._nth(instance, identity)
         return operation, nth, self._judge(instance, operation, identity, nth)
@@ -130,9 +130,12 @@ class Engine:
 
     def perform(self, instance: str, call: Call, verdict: Verdict) -> Response:
         """Carry a request out: its whole effect is durable when this returns."""
-        with self.store.transaction():
-            response = self.provider(instance).perform(call, verdict)
-            self._owe(instance)
+        try:
+            with self.store.transaction():
+                response = self.provider(instance).perform(call, verdict)
+                self._owe(instance)
+        finally:
+            self._pending[instance].clear()
         return response
 
     def _owe(self, instance: str) -> None:
@@ -158,8 +161,10 @@ class Engine:
 
     def fire_due(self, limit: int = 200) -> int:
         """Do what providers had put off until now; return how many things were done."""
+        due = self.store.timers(self.now_ms(), limit)
+        if not due:
+            return 0
         with self.store.transaction():
-            due = self.store.timers(self.now_ms(), limit)
             for timer in due:
                 self.store.fired(timer.seq)
                 self.provider(timer.instance).fire(timer, self.now_ms())

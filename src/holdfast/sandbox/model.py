@@ -62,7 +62,7 @@ class Response:
 
 def as_json(status: int, doc: object, headers: Mapping[str, str] | None = None) -> Response:
     """Answer with a JSON document."""
-    return Response(status, json.dumps(doc, indent=2).encode(), headers or {})
+    return Response(status, json.dumps(doc).encode(), headers or {})
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,19 +12,13 @@ from pathlib import Path
 from aiohttp import web
 
 from holdfast.base.clock import Clock, SystemClock
-from holdfast.base.errors import Refused
+from holdfast.platform.processes import check_port
 from holdfast.sandbox import webhooks
 from holdfast.sandbox.app import Silence, make_app
 from holdfast.sandbox.doors import Doors
 from holdfast.sandbox.engine import Engine
 from holdfast.sandbox.model import DEFAULT_INSTANCES, Instance
 from holdfast.sandbox.store import Store
-
-
-class PortTaken(Refused):
-    """The port is in use by another program. Choose another with --port."""
-
-    code = "port_taken"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +79,8 @@ async def serve(
 
 
 async def _listen(runner: web.AppRunner, settings: Settings) -> int:
-    try:
-        listener = socket.create_server((settings.host, settings.port), backlog=512)
-    except OSError as error:
-        raise PortTaken(
-            f"Port {settings.port} is in use by another program. Choose another with --port."
-        ) from error
+    if settings.port:
+        check_port(settings.host, settings.port, option="--port")
+    listener = socket.create_server((settings.host, settings.port), backlog=512)
     await web.SockSite(runner, listener).start()
     return int(listener.getsockname()[1])

@@ -13,8 +13,10 @@ __all__ = ["routes"]
 def routes(*, development: bool) -> list[Router]:
     """Return the pages' routes. The shop, its checkout and the panel exist in development only."""
     from litestar import Router  # noqa: PLC0415 - the package's name must be importable without the framework
+    from litestar.exceptions import HTTPException  # noqa: PLC0415
     from litestar.static_files import create_static_files_router  # noqa: PLC0415
 
+    from holdfast.base.errors import HoldfastError  # noqa: PLC0415
     from holdfast.web import checkout, context, home, panel  # noqa: PLC0415
     from holdfast.web.render import STATIC  # noqa: PLC0415
 
@@ -30,7 +32,7 @@ def routes(*, development: bool) -> list[Router]:
     pages = Router(
         path="/",
         route_handlers=shop if development else [home.landing],
-        exception_handlers={Exception: context.error_page},
+        exception_handlers=dict.fromkeys((HoldfastError, HTTPException, Exception), context.error_page),
         include_in_schema=False,
     )
     static = create_static_files_router(

@@ -47,7 +47,9 @@ HAPPENED: Final[dict[str, str]] = {
     "paid_from_balance": N_("Paid from the wallet balance."),
     "succeeded": N_("The charge at %(rail)s stands, and the shop is paid."),
     "held": N_("%(rail)s holds the amount until the shop collects it."),
-    "late_money": N_("%(rail)s charged what is not needed: it is owed to the payer until it is back."),
+    "late_money": N_(
+        "What %(rail)s charged is set aside for the payer until it is clear whether it is kept."
+    ),
     "given_back": N_("%(rail)s gave the money back."),
     "pending": N_("It is not decided yet. It ends by itself."),
     "failed": N_("No way of paying came through. Nothing is kept."),

@@ -36,24 +36,24 @@ class TroubleUnknown(Refused):
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """One way to break a provider. `fault` is what is asked of the sandbox; empty: nothing is broken."""
+    """One way to break a provider. `faults` is what is asked of the sandbox; empty: nothing is broken."""
 
     label: str
     now: str
-    fault: Mapping[str, object]
+    faults: tuple[Mapping[str, object], ...] = ()
 
 
 TROUBLES: Final[dict[str, Trouble]] = {
-    "healthy": Trouble(N_("Healthy"), N_("Answers normally"), {}),
-    "slow": Trouble(N_("Slow"), N_("Answers three seconds late"), {"fault": "slow", "latency_ms": 3000}),
-    "dark": Trouble(N_("Dark"), N_("Takes connections and never answers"), {"fault": "dark"}),
-    "refuse": Trouble(N_("Refuses"), N_("Turns every connection away"), {"fault": "refuse"}),
+    "healthy": Trouble(N_("Healthy"), N_("Answers normally")),
+    "slow": Trouble(N_("Slow"), N_("Answers three seconds late"), ({"fault": "slow", "latency_ms": 3000},)),
+    "dark": Trouble(N_("Dark"), N_("Takes connections and never answers"), ({"fault": "dark"},)),
+    "refuse": Trouble(N_("Refuses"), N_("Turns every connection away"), ({"fault": "refuse"},)),
     "lost": Trouble(
         N_("Loses answers"),
         N_("Does what it is asked, but its answer never comes"),
-        {"fault": "mute", "operations": ["confirm", "capture", "initiate"]},
+        ({"fault": "mute", "operations": ["confirm", "capture", "initiate"]}, {"fault": "webhook_drop"}),
     ),
-    "decline": Trouble(N_("Declines"), N_("Says no to every payment"), {"fault": "decline"}),
+    "decline": Trouble(N_("Declines"), N_("Says no to every payment"), ({"fault": "decline"},)),
 }
 """What the panel offers, in its order."""
 
@@ -129,8 +129,8 @@ class Sandbox:
         }:
             raise TroubleUnknown
         await self._call("DELETE", f"/_control/faults?instance={quote(instance)}")
-        if TROUBLES[trouble].fault:
-            await self._call("POST", "/_control/faults", {"instance": instance, **TROUBLES[trouble].fault})
+        for fault in TROUBLES[trouble].faults:
+            await self._call("POST", "/_control/faults", {"instance": instance, **fault})
 
     async def mend(self) -> None:
         """Mend everything. Raises: `SandboxAway`."""
@@ -199,11 +199,10 @@ def _provider(
 
 def _named(faults: Sequence[Mapping[str, Any]]) -> str | None:
     """Return which of the panel's troubles these faults are, or None when they are something else."""
-    if not faults:
-        return "healthy"
-    if len(faults) > 1:
-        return None
-    return next((id_ for id_, one in TROUBLES.items() if one.fault.get("fault") == faults[0]["fault"]), None)
+    kinds = sorted(fault["fault"] for fault in faults)
+    return next(
+        (id_ for id_, one in TROUBLES.items() if sorted(f["fault"] for f in one.faults) == kinds), None
+    )
 
 
 async def books(control: Sandbox, attempts: Sequence[Attempt], language: Language) -> Books | None:

@@ -55,6 +55,7 @@ class RailTraits:
 
     `one_step`: authorize charges at once (needs the capture token). `replay_key_s`: how long the rail answers a repeated
     key with the first result (0: it has no keys). `cancel_wait_s`: minimum pause between sending and cancelling.
+    `query_wait_s`: minimum pause between sending and asking, and between asking twice.
     `expires_s`: after this long the rail itself can no longer charge an unfinished attempt (None: never).
     `backup`: a second host answers the same key. `cost_bp`: what a payment costs, hundredths of a percent.
     `tombstones`: cancelling a reference that the rail has never seen keeps it from ever charging.
@@ -68,6 +69,7 @@ class RailTraits:
     methods: tuple[str, ...]
     assets: tuple[str, ...]
     cancel_wait_s: float = 0.0
+    query_wait_s: float = 0.0
     expires_s: float | None = None
     backup: bool = False
     cost_bp: int = 0

@@ -108,4 +108,4 @@ class Desk:
         """Record an event and owe its webhooks."""
         event = objects.event(kind, obj, created=self.now_s, key=self.key, request_id=self.request_id)
         self.store.put(self.instance, "event", event, now_ms=self.now_ms)
-        self.emit(Outgoing(event["id"], json.dumps(event, indent=2)))
+        self.emit(Outgoing(event["id"], json.dumps(event)))

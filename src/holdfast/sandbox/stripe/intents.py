@@ -46,8 +46,9 @@ def create(desk: Desk, form: Form, verdict: Verdict) -> Doc:
         raise errors.missing("currency")
     if len(currency) != 3 or not currency.isalpha():
         raise errors.invalid(f"Invalid currency: {currency}", param="currency")
+    confirm_now = params.boolean(form, "confirm")
     read: dict[str, Any] = {
-        "amount": amount - 1 if verdict.wrong_amount and amount > 1 else amount,
+        "amount": amount - 1 if verdict.wrong_amount and amount > 1 and not confirm_now else amount,
         "currency": currency.lower(),
         "capture_method": params.choice(form, "capture_method", ("automatic", "automatic_async", "manual"))
         or "automatic_async",
@@ -58,7 +59,6 @@ def create(desk: Desk, form: Form, verdict: Verdict) -> Doc:
         "payment_method_types": params.texts(form, "payment_method_types") or ["card"],
     }
     token = params.text(form, "payment_method")
-    confirm_now = params.boolean(form, "confirm")
     if token is not None:
         desk.method(token)
     intent = objects.payment_intent(read, created=desk.now_s)

@@ -109,7 +109,7 @@ def _go_on(case: Case, rails: Rails, settings: PaySettings, now: datetime) -> Ac
     if absorb and doubts is not None and onwards is None and _may_stand_in(case, settings):
         return StandIn()
     pauses = [wait for wait in (doubts, onwards) if wait is not None]
-    if held is not None and held.next_at is not None:
+    if held is not None and held.next_at is not None and held.next_at > now:
         pauses.append(Wait(held.next_at, f"{held.rail} could not be reached to capture"))
     if not pauses and not any(a.state not in GONE for a in case.attempts):
         return _nothing_kept(case)
@@ -147,8 +147,11 @@ def _next_way(
         return None
     if held is not None and held.tries < 2:
         return None
-    if any(a.state is _S.PENDING for a in case.attempts):
+    confirming = [a for a in case.attempts if a.state is _S.PENDING]
+    if confirming and case.payment.asked.funding == "direct":
         return None
+    if confirming and (until := _patience_until(confirming, settings)) > now:
+        return Wait(until, f"{confirming[-1].rail} has it and is given a moment to confirm")
     soonest: datetime | None = None
     for step in _fresh_first(case):
         traits = rails.get(step.rail)
@@ -164,6 +167,11 @@ def _next_way(
             continue
         return _start(case, step, traits, before, blocker)
     return None if soonest is None else Wait(soonest, "the remaining ways are tried again shortly", doubt=False)
+
+
+def _patience_until(confirming: list[Attempt], settings: PaySettings) -> datetime:
+    """Until when a rail that has taken a payment in may confirm it before another way funds it (R7: late money goes back)."""
+    return max(a.sent_at or a.created_at for a in confirming) + timedelta(seconds=settings.pending_patience_s)
 
 
 def _fresh_first(case: Case) -> tuple[Step, ...]:
@@ -310,7 +318,7 @@ def _fund_what_was_advanced(case: Case, rails: Rails, settings: PaySettings, now
     doubts = _doubts(case, rails, settings, now, None, others_wait=False)
     if doubts is not None:
         return doubts
-    if held is not None and held.next_at is not None:
+    if held is not None and held.next_at is not None and held.next_at > now:
         return Wait(held.next_at, f"{held.rail} could not be reached to capture")
     return Owe()
 
@@ -367,10 +375,22 @@ def _find_out(
             return Send(Op.CANCEL, f"fence {rail}: after its word it can no longer charge", attempt, repeat=repeat)
         return Send(Op.QUERY, f"ask {rail} what became of it", attempt)
     may_start = wanted or not traits.one_step
-    if attempt.state is _S.UNKNOWN and turn and may_start and _key_lives(attempt, traits, now):
+    query_at = _query_at(attempt, traits)
+    repeats = attempt.state is _S.UNKNOWN and may_start and _key_lives(attempt, traits, now)
+    if repeats and (turn or query_at > now):
         why = f"ask {rail} again with the same key: it charges once at most"
         return Send(Op.AUTHORIZE, why, attempt, repeat=True, use_backup=backup)
+    if query_at > now:
+        return Wait(query_at, f"{rail} takes no query so soon")
     return Send(Op.QUERY, f"ask {rail} what became of it", attempt)
+
+
+def _query_at(attempt: Attempt, traits: RailTraits) -> datetime:
+    """From when the rail lets itself be asked about this attempt: asking more often can take the place of payments."""
+    since = attempt.sent_at or attempt.created_at
+    if attempt.last_op is Op.QUERY and attempt.updated_at > since:
+        since = attempt.updated_at
+    return since + timedelta(seconds=traits.query_wait_s)
 
 
 def _key_lives(attempt: Attempt, traits: RailTraits, now: datetime) -> bool:

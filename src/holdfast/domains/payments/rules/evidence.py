@@ -7,12 +7,12 @@ the hold that arrives after the charge) changes nothing, because the life cycle 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from holdfast.base.money import Money
-from holdfast.domains.payments.model import Attempt, AttemptState, Evidence, Op
+from holdfast.domains.payments.model import Attempt, AttemptState, Evidence, Op, changed
 from holdfast.domains.payments.ports import Answer, RailTraits, Said
 from holdfast.domains.payments.rules.lifecycle import attempt_after
 from holdfast.domains.payments.rules.settings import Rules
@@ -128,7 +128,7 @@ def _noted(attempt: Attempt, news: Heard, now: datetime) -> Attempt:
     verified = attempt.verified or (news.op is Op.QUERY and news.said is Said.CAPTURED and attempt.state is _S.CAPTURED)
     if (remote_id, evidence, verified) == (attempt.remote_id, attempt.evidence, attempt.verified):
         return attempt
-    return replace(attempt, remote_id=remote_id, evidence=evidence, verified=verified, updated_at=now)
+    return changed(attempt, remote_id=remote_id, evidence=evidence, verified=verified, updated_at=now)
 
 
 def _moved(
@@ -146,7 +146,7 @@ def _moved(
         taken = attempt.to_capture_minor or attempt.amount.amount_minor
         if news.amount is not None and news.amount.asset == attempt.amount.asset and rules.r5_amounts_must_agree:
             taken = news.amount.amount_minor
-    return replace(
+    return changed(
         attempt,
         state=after,
         evidence=max(attempt.evidence, news.evidence) if rules.r5_evidence_only_strengthens else news.evidence,

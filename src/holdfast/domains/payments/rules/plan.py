@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
-from holdfast.domains.payments.model import Method, NewPayment, Step
+from holdfast.domains.payments.model import Method, NewPayment, Step, changed
 from holdfast.domains.payments.ports import RailTraits
 from holdfast.domains.payments.rules.router import Router
 from holdfast.domains.payments.rules.routing import Offer
@@ -44,5 +43,5 @@ def plan(asked: NewPayment, rails: Mapping[str, RailTraits], router: Router, *, 
     places = {rail: i for i, rail in enumerate(asked.rail_order)}
     steps.sort(key=lambda step: places.get(step.rail, len(places)))
     return tuple(
-        replace(step, reason=f"the merchant prefers {step.rail}") if step.rail in places else step for step in steps
+        changed(step, reason=f"the merchant prefers {step.rail}") if step.rail in places else step for step in steps
     )

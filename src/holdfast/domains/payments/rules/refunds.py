@@ -6,11 +6,10 @@ One refund of a charge is under way at a time, so that what the rail says it has
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 
 from holdfast.domains.payments.errors import PaymentStateWrong, RefundTooMuch
-from holdfast.domains.payments.model import Case, Op, Payment, PaymentState, Refund
+from holdfast.domains.payments.model import Case, Op, Payment, PaymentState, Refund, changed
 from holdfast.domains.payments.ports import RailTraits, Said
 from holdfast.domains.payments.rules.actions import Send, Wait
 from holdfast.domains.payments.rules.evidence import Heard
@@ -61,7 +60,7 @@ def learn_refund(case: Case, refund: Refund, news: Heard, now: datetime) -> Refu
             state = "pending"
     elif news.refunded_minor >= _given_back(case, refund) + refund.amount.amount_minor:
         state = "succeeded"
-    return replace(
+    return changed(
         refund, state=state, updated_at=now, code=news.code or refund.code, message=news.message or refund.message
     )
 

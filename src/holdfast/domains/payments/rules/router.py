@@ -27,6 +27,10 @@ class Router(Protocol):
         """Say what an unknown outcome turned out to be."""
         ...
 
+    def abandoned(self, ticket: Ticket) -> None:
+        """Give back a call that was never made; it says nothing about the rail."""
+        ...
+
 
 class FixedOrder:
     """Ranks by the payer's own order, then as offered; learns nothing and never refuses a call. A baseline."""
@@ -49,6 +53,9 @@ class FixedOrder:
         """Learn nothing."""
 
     def corrected(self, ticket: Ticket, outcome: RailOutcome, *, now_s: float) -> None:
+        """Learn nothing."""
+
+    def abandoned(self, ticket: Ticket) -> None:
         """Learn nothing."""
 
 

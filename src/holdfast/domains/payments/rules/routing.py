@@ -97,6 +97,7 @@ class Router:
         self._traits = {traits.name: traits for traits in rails}
         self._known: dict[str, _Known] = {}
         self._provisional: OrderedDict[int, int] = OrderedDict()
+        self._accepted: OrderedDict[int, Ticket] = OrderedDict()
         self._decisions = 0
         self._tickets = 0
         self._first_s: float | None = None
@@ -158,6 +159,11 @@ class Router:
         known.answers = known.answers * _UNKNOWN_KEEP + (not unknown)
         if outcome is RailOutcome.DECLINED_BY_PAYER:
             return
+        if outcome is RailOutcome.ACCEPTED:
+            self._accepted[ticket.number] = ticket
+            if len(self._accepted) > ROUTING_PROVISIONAL_MAX:
+                self._accepted.popitem(last=False)
+            return
         number = known.rate.observe(outcome is RailOutcome.OK, self._hazard(now_s))
         if unknown:
             self._provisional[ticket.number] = number
@@ -167,8 +173,12 @@ class Router:
     def corrected(self, ticket: Ticket, outcome: RailOutcome, *, now_s: float) -> None:
         """Replace the provisional failure of an unknown outcome by what it turned out to be, once a ticket.
 
-        `UNKNOWN` changes nothing, and the ticket can still be corrected.
+        `UNKNOWN` changes nothing, and the ticket can still be corrected; but what was only accepted counts as a
+        provisional failure from then on.
         """
+        if self._accepted.pop(ticket.number, None) is not None:
+            self._ended(ticket, outcome, now_s)
+            return
         if outcome is RailOutcome.UNKNOWN:
             return
         number = self._provisional.pop(ticket.number, None)
@@ -178,6 +188,17 @@ class Router:
         known.doubt_s.append(now_s - ticket.started_s)
         if outcome in (RailOutcome.OK, RailOutcome.DECLINED_BY_PAYER):
             known.rate.forgive(number, success=outcome is RailOutcome.OK)
+
+    def _ended(self, ticket: Ticket, outcome: RailOutcome, now_s: float) -> None:
+        """Count what the rail took in and has now confirmed, refused, or left unconfirmed for too long."""
+        known = self._known[ticket.rail]
+        if outcome is RailOutcome.DECLINED_BY_PAYER:
+            return
+        number = known.rate.observe(outcome is RailOutcome.OK, self._hazard(now_s))
+        if outcome is RailOutcome.UNKNOWN:
+            known.unknowns += 1.0
+            known.answers = max(known.answers - 1.0, 0.0)
+            self._provisional[ticket.number] = number
 
     def abandoned(self, ticket: Ticket) -> None:
         """Give back a call that was never made: its place is free again and nothing is counted."""
@@ -218,14 +239,16 @@ class Router:
 
     def _meet(self, rail: str, now_s: float) -> _Known:
         settings, traits = self._settings, self._traits.get(rail)
+        certain = traits is not None and traits.kind == "balance"  # our own ledger: it does not fail
         rate = ChangingRate(
-            successes=settings.prior_successes,
+            successes=settings.prior_certain if certain else settings.prior_successes,
             failures=settings.prior_failures,
             runs_max=settings.runs_max,
             recent=settings.runs_recent,
         )
         ceiling = traits.concurrency_max if traits else None
         known = _Known(rate, Breaker(settings.breaker), Bulkhead(settings.bulkhead, ceiling))
+        known.answers = settings.prior_certain if certain else 0.0
         known.tried_at_decision, known.tried_at_s = self._decisions, now_s
         self._known[rail] = known
         return known

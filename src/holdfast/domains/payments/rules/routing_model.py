@@ -23,6 +23,8 @@ class RailOutcome(StrEnum):
     """The rail failed, or declined for reasons of its own."""
     UNKNOWN = "unknown"
     """No evidence came back: a failure for now, corrected later."""
+    ACCEPTED = "accepted"
+    """The rail took it in and confirms later: it counts once `corrected` says how it ended, or that it is overdue."""
     NOT_SENT = "not_sent"
     """It could not be reached."""
 
@@ -57,11 +59,12 @@ class RoutingSettings:
     change_per_s: float = 1 / 3600
     prior_successes: float = 1.0
     prior_failures: float = 1.0
+    prior_certain: float = 500.0
     runs_max: int = 12
     runs_recent: int = 4
     cost_weight: float = 1.0
     unknown_risk: tuple[float, float, float, float, float] = (1.5, 1.0, 0.3, 0.1, 0.0)
-    confirms_later_cost: float = 0.25
+    confirms_later_cost: float = 0.05
     payer_rank_cost: float = 0.1
     probe_share: float = 0.02
     probe_fence_min: FenceClass = FenceClass.F2

@@ -57,7 +57,9 @@ class PaySettings:
     any call to a rail. `promise_s`: past it, something in doubt is a person's business. `hold_s`: how long a
     merchant may leave a hold uncaptured. `stand_in_limit_minor`: up to how much, per payer, the wallet pays ahead of funding
     (0: never). `call_s_min`: no call to a rail is given less. `again_after_decline`: how often the same way is tried again
-    after a decline that does not lie with the payer. `live_pauses_s` between steps while the payer waits, `pauses_s` afterwards; the last repeats.
+    after a decline that does not lie with the payer. `pending_patience_s`: how long a rail that has taken a payment in
+    may leave it unconfirmed before another way funds it (absorb) and routing counts it as in doubt. `live_pauses_s`
+    between steps while the payer waits, `pauses_s` afterwards; the last repeats.
     """
 
     answer_within_s: float = 25.0
@@ -69,6 +71,7 @@ class PaySettings:
     stand_in_limit_minor: int = 0
     call_s_min: float = 1.0
     again_after_decline: int = 1
+    pending_patience_s: float = 6.0
     live_pauses_s: tuple[float, ...] = (0.2, 0.5, 1.0, 2.0, 3.0, 5.0)
     pauses_s: tuple[float, ...] = (1.0, 3.0, 10.0, 30.0, 120.0, 600.0, 3600.0)
     resolve_together_max: int = 32

@@ -1,0 +1,160 @@
+"""`holdfast ledger`: prove the books, and look into them."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from holdfast.cli.options import configuration
+
+if TYPE_CHECKING:
+    from holdfast.domains.ledger.verify import Report
+    from holdfast.platform.db import Database
+
+T = TypeVar("T")
+
+
+@click.group()
+def command() -> None:
+    """Verify the ledger and look into it."""
+
+
+def _dsn(config_file: Path | None, data_dir: Path | None) -> str:
+    from holdfast.platform import config  # noqa: PLC0415 - loaded when asked for
+    from holdfast.platform.postgres import database_dsn  # noqa: PLC0415
+
+    read = config.load(file=config_file, data_dir=data_dir)
+    return database_dsn(read.dsn.reveal() if read.dsn else None, read.data_dir)
+
+
+def _ask(dsn: str, question: Callable[[Database], Awaitable[T]]) -> T:
+    from holdfast.platform.db import Database  # noqa: PLC0415 - loaded when asked for
+
+    async def asked() -> T:
+        database = Database(dsn, connections_min=1, connections_max=1)
+        await database.open()
+        try:
+            return await question(database)
+        finally:
+            await database.close()
+
+    return asyncio.run(asked())
+
+
+@command.command("verify")
+@configuration
+def verify_command(config_file: Path | None, data_dir: Path | None) -> None:
+    """Prove from the tables alone that nothing was altered and that the books balance.
+
+    Exit code 0: sound. 1: not sound, with what is wrong and the first broken batch.
+    """
+    from rich.console import Console  # noqa: PLC0415 - loaded when asked for
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    from holdfast.domains.ledger.verify import verify  # noqa: PLC0415
+
+    dsn = _dsn(config_file, data_dir)
+    columns = (TextColumn("transfers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("verify", total=None)
+        report = verify(dsn, lambda done, total: progress.update(task, completed=done, total=total))
+    _show(report)
+    sys.exit(0 if report.sound else 1)
+
+
+def _show(report: Report) -> None:
+    rate = report.transfers / report.seconds if report.seconds else 0.0
+    click.echo(
+        f"{report.transfers:,} transfers and {report.refusals:,} refusals in {report.batches:,} batches on "
+        f"{report.accounts:,} accounts, read in {report.seconds:.1f} s ({rate:,.0f} transfers/s)"
+    )
+    for chain, (position, head) in report.heads.items():
+        click.echo(f"chain {chain}: head {position} {head}")
+    for finding in report.findings:
+        click.secho(f"  {finding.words}", fg="red")
+    if report.sound:
+        click.secho("Sound: nothing was altered, and the books balance.", fg="green")
+        return
+    where = f"; the first broken batch is {report.first_broken_batch}" if report.first_broken_batch else ""
+    click.secho(f"NOT SOUND: {len(report.findings)} findings{where}.", fg="red", bold=True)
+
+
+@command.command("balance")
+@click.argument("account")
+@click.option("--at", type=click.DateTime(), help="As it stood at this moment (UTC).")
+@configuration
+def balance_command(account: str, at: datetime | None, config_file: Path | None, data_dir: Path | None) -> None:
+    """Show the balance of ACCOUNT (its name or its number), now or at a past moment."""
+    from holdfast.base.money import Money, asset, decimal_text  # noqa: PLC0415 - loaded when asked for
+    from holdfast.domains.ledger import queries  # noqa: PLC0415
+    from holdfast.domains.ledger.model import AccountView, Balance  # noqa: PLC0415
+
+    async def question(database: Database) -> tuple[AccountView, Balance]:
+        view = await queries.account(database, _which(account))
+        if at is None:
+            return view, view.balance
+        moment = at.replace(tzinfo=UTC)
+        return view, (await queries.balances(database, [view.number], at=moment))[view.number]
+
+    view, balance = _ask(_dsn(config_file, data_dir), question)
+    kind = asset(view.asset)
+    click.echo(f"{view.code}  number {view.number}  {view.rule}{'  CLOSED' if view.closed else ''}")
+    for name, minor in (
+        ("credits posted", balance.credits_posted_minor), ("debits posted", balance.debits_posted_minor),
+        ("credits pending", balance.credits_pending_minor), ("debits pending", balance.debits_pending_minor),
+        ("credits less debits", balance.net_minor),
+    ):  # fmt: skip
+        click.echo(f"  {name:<20} {decimal_text(Money(kind, minor)):>24} {kind.code}")
+
+
+@command.command("statement")
+@click.argument("account")
+@click.option("--limit", type=click.IntRange(1, 100), default=25, show_default=True)
+@click.option("--before", type=click.UUID, help="Go on behind this transfer.")
+@configuration
+def statement_command(
+    account: str, limit: int, before: object, config_file: Path | None, data_dir: Path | None
+) -> None:
+    """List the entries of ACCOUNT (its name or its number), newest first, with the balance after each."""
+    from holdfast.base.money import Money, asset, decimal_text  # noqa: PLC0415 - loaded when asked for
+    from holdfast.domains.ledger import queries  # noqa: PLC0415
+    from holdfast.domains.ledger.model import AccountView, Entry  # noqa: PLC0415
+
+    async def question(database: Database) -> tuple[AccountView, list[Entry]]:
+        view = await queries.account(database, _which(account))
+        return view, await queries.statement(database, view.number, before=before, limit=limit)  # type: ignore[arg-type]
+
+    view, entries = _ask(_dsn(config_file, data_dir), question)
+    kind = asset(view.asset)
+    for entry in entries:
+        amount = decimal_text(Money(kind, entry.amount_minor))
+        after = decimal_text(Money(kind, entry.balance.net_minor))
+        click.echo(f"{entry.at:%Y-%m-%d %H:%M:%S}  {entry.kind:<14} {entry.side:<6} {amount:>16} {after:>18}  {entry.id}")
+    if len(entries) == limit:
+        click.echo(f"More: --before {entries[-1].id}")
+
+
+@command.command("trial-balance")
+@configuration
+def trial_balance_command(config_file: Path | None, data_dir: Path | None) -> None:
+    """Sum all accounts of each asset. Exit code 1 when debits and credits differ."""
+    from holdfast.domains.ledger import queries  # noqa: PLC0415 - loaded when asked for
+
+    rows = _ask(_dsn(config_file, data_dir), queries.trial_balance)
+    for row in rows:
+        t = row.totals
+        click.echo(
+            f"{row.asset:<8} {row.accounts:>10,} accounts  debits {t.debits_posted_minor:>20,}  credits "
+            f"{t.credits_posted_minor:>20,}  pending {t.debits_pending_minor:,}  {'balanced' if row.balanced else 'NOT BALANCED'}"
+        )
+    sys.exit(0 if all(row.balanced for row in rows) else 1)
+
+
+def _which(account: str) -> int | str:
+    return int(account) if account.isdigit() else account

@@ -1,0 +1,268 @@
+"""Kill -9 of server and worker at random moments under load: every payment ends in a right state with no help.
+
+A whole `holdfast up` runs; clients pay over HTTP and repeat what got no answer with the same key; the providers
+lose answers and fail half-way; a killer ends a process of the server or the worker every few seconds. Then everybody
+stops, and within the promise every payment has ended by itself, and three books agree: the payments, the ledger,
+the providers' own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psycopg
+import pytest
+
+from holdfast.base import ids
+from holdfast.domains.ledger.verify import verify
+from holdfast.flows import chart, demo
+from holdfast.platform.postgres import database_dsn
+from tests.support.machine import Up
+from tests.support.waiting import until
+
+RAILS = ("north", "south", "harbour")
+CARDS = ("pm_card_visa", "pm_card_mastercard", "pm_card_jcb")
+PATIENCE_S = 45.0
+SETTLED_WITHIN_S = 150.0
+FAULTS: tuple[dict[str, Any], ...] = (
+    {"instance": "north", "fault": "lost", "share": 0.08},
+    {"instance": "north", "fault": "error_after", "share": 0.05},
+    {"instance": "south", "fault": "error_before", "share": 0.08},
+    {"instance": "south", "fault": "slow", "share": 0.2, "latency_ms": 700},
+    {"instance": "south", "fault": "webhook_duplicate", "share": 0.3},
+    {"instance": "harbour", "fault": "lost", "share": 0.1},
+)
+
+
+@dataclass
+class Answers:
+    """What the clients were told, by the key that they asked with."""
+
+    told: dict[str, dict[str, Any]] = field(default_factory=dict)
+    refused: Counter[str] = field(default_factory=Counter)
+    broken: int = 0
+
+
+@pytest.fixture
+def up() -> Iterator[Up]:
+    """A running Holdfast with demonstration data."""
+    place = Path(tempfile.mkdtemp(prefix="holdfast-crash-"))
+    place.chmod(0o755)
+    it = Up(place / "data")
+    try:
+        it.until("Open http://127.0.0.1:")
+        yield it
+    finally:
+        it.end()
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def asked(chance: random.Random, key: str) -> dict[str, Any]:
+    """Draw a payment: from the balance, by card, by card with a bank behind it, or absorbed by the wallet."""
+    body: dict[str, Any] = {
+        "amount": {"asset": "CNY", "amount_minor": chance.randint(100, 5_000)}, "reference": key,
+    }  # fmt: skip
+    way = chance.random()
+    payer = ids.public("pyr", demo.PAYER)
+    if way < 0.4:
+        return body | {"guest": {"token": chance.choice(CARDS), "kind": "card"}}
+    if way < 0.8:
+        return body | {"payer": payer}
+    return body | {"payer": payer, "funding": "absorb"}
+
+
+async def client(
+    up: Up, http: aiohttp.ClientSession, chance: random.Random, answers: Answers, until_s: float
+) -> None:
+    """Pay again and again. What gets no answer is repeated with the same key, until it gets one."""
+    while time.monotonic() < until_s:
+        key = f"{chance.getrandbits(64):016x}"
+        body = asked(chance, key)
+        give_up_s = time.monotonic() + PATIENCE_S
+        while time.monotonic() < give_up_s:
+            try:
+                async with http.post(
+                    f"http://127.0.0.1:{up.port}/v1/payments", json=body, headers={"Idempotency-Key": key}
+                ) as reply:
+                    said = await reply.json()
+                    if reply.status in (200, 201, 202):
+                        answers.told[key] = said
+                        break
+                    if reply.status in (409, 429, 503):
+                        answers.refused[str(said.get("code", reply.status))] += 1
+                    else:
+                        raise AssertionError(f"{reply.status}: {said}")
+            except (aiohttp.ClientError, TimeoutError, ConnectionError):
+                answers.broken += 1
+            await asyncio.sleep(chance.uniform(0.05, 0.3))
+
+
+async def killer(up: Up, chance: random.Random, until_s: float, kills: Counter[str]) -> None:
+    """Kill the server, its inner process, or the worker, at random moments; the parent starts it again."""
+    while time.monotonic() < until_s:
+        await asyncio.sleep(chance.uniform(1.5, 4.0))
+        victim = chance.choice(["serve", "inner", "worker"])
+        with suppress(AssertionError, OSError, IndexError, ValueError):
+            pid = up.pid_of("worker" if victim == "worker" else "serve")
+            if victim == "inner":
+                pid = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+            os.kill(pid, signal.SIGKILL)
+            kills[victim] += 1
+
+
+async def load(
+    up: Up, chance: random.Random, *, seconds: float, clients: int
+) -> tuple[Answers, Counter[str]]:
+    """Pay and kill for so many seconds."""
+    answers, kills = Answers(), Counter[str]()
+    headers = {"Authorization": f"Bearer {demo.API_KEY.reveal()}"}
+    async with aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=20)) as http:
+        for fault in FAULTS:
+            async with http.post(f"http://127.0.0.1:{up.sandbox_port}/_control/faults", json=fault) as reply:
+                assert reply.status == 201, await reply.text()
+        end_s = time.monotonic() + seconds
+        own = [random.Random(chance.getrandbits(64)) for _ in range(clients + 1)]
+        await asyncio.gather(
+            killer(up, own[-1], end_s, kills), *(client(up, http, each, answers, end_s) for each in own[:-1])
+        )
+        async with http.delete(f"http://127.0.0.1:{up.sandbox_port}/_control/faults") as reply:
+            assert reply.status == 200
+    return answers, kills
+
+
+def rows(connection: psycopg.Connection[Any], sql: str) -> list[tuple[Any, ...]]:
+    return connection.execute(sql.encode()).fetchall()
+
+
+def settled(connection: psycopg.Connection[Any]) -> bool:
+    """Whether nothing is under way any more."""
+    left = rows(
+        connection,
+        """select count(*) from payments.payments where state not in ('succeeded', 'failed', 'canceled')
+           union all select count(*) from payments.payments where next_step_at is not null
+           union all select count(*) from payments.refunds where state in ('sending', 'pending')""",
+    )
+    return all(count == 0 for (count,) in left)
+
+
+async def providers(up: Up) -> dict[str, dict[str, Any]]:
+    """Return the providers' own books."""
+    found = {}
+    async with aiohttp.ClientSession() as http:
+        for name in RAILS:
+            async with http.get(f"http://127.0.0.1:{up.sandbox_port}/_control/ledger/{name}") as reply:
+                found[name] = await reply.json()
+    return found
+
+
+def check_payments(
+    connection: psycopg.Connection[Any], answers: Answers, books: dict[str, dict[str, Any]]
+) -> None:
+    """Each answer stands, each key paid at most once, and what providers kept is what the payments say."""
+    payments = {
+        row[1]: row
+        for row in rows(
+            connection, "select id, reference, state, captured_minor, refunded_minor from payments.payments"
+        )
+    }
+    assert len(payments) == rows(connection, "select count(*) from payments.payments")[0][0], (
+        "a key paid twice"
+    )
+    for key, told in answers.told.items():
+        assert key in payments, f"an acknowledged payment is lost: {told}"
+        if told["state"] in ("succeeded", "failed", "canceled"):
+            assert payments[key][2] == told["state"], f"a final answer changed: {told}, now {payments[key]}"
+    kept = {charge["reference"]: charge["kept_minor"] for name in RAILS for charge in books[name]["charges"]}
+    by_payment: Counter[Any] = Counter()
+    attempts: Counter[Any] = Counter()
+    for payment, reference, captured in rows(
+        connection, "select payment_id, reference, captured_minor from payments.attempts where rail <> 'book'"
+    ):
+        by_payment[payment] += kept.pop(reference, 0)
+        attempts[payment] += captured
+    assert not {ref: minor for ref, minor in kept.items() if minor}, (
+        "a provider kept money for nothing we know of"
+    )
+    for id_, reference, state, captured, refunded in payments.values():
+        assert by_payment[id_] == attempts[id_], f"provider and attempts differ: {reference} {state}"
+        if state != "succeeded":
+            assert (captured, by_payment[id_]) == (0, 0), (
+                f"money was kept for a payment that {state}: {reference}"
+            )
+        elif by_payment[id_]:
+            assert by_payment[id_] == captured - refunded, f"kept otherwise than said: {reference}"
+
+
+def check_ledger(connection: psycopg.Connection[Any], dsn: str, books: dict[str, dict[str, Any]]) -> None:
+    """The ledger proves itself, nothing is in doubt, and what rails owe us is what they hold for us."""
+    report = verify(dsn)
+    assert report.sound, report.findings
+    assert report.transfers > 0
+    for name in RAILS:
+        account = chart.rail(name, "CNY").number
+        owed = rows(
+            connection,
+            f"""select b.debits_posted - b.credits_posted, b.debits_pending, b.credits_pending
+                from ledger.balances b where b.number = {int(account)}""",
+        )
+        held = books[name]["totals"].get("cny", books[name]["totals"].get("CNY", {})).get("kept_minor", 0)
+        assert owed == [(held, 0, 0)], f"{name} holds {held} for us, our books say {owed}"
+    doubt = chart.in_doubt("CNY").number
+    assert rows(
+        connection,
+        f"select debits_posted - credits_posted from ledger.balances where number = {int(doubt)}",
+    ) == [(0,)]
+
+
+def survive(up: Up, *, seconds: float, clients: int) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    answers, kills = asyncio.run(load(up, random.Random(seed), seconds=seconds, clients=clients))
+    dsn = database_dsn(None, up.output.with_suffix(""))
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        until(
+            lambda: settled(connection),
+            "every payment has ended by itself",
+            within_s=SETTLED_WITHIN_S,
+            every_s=0.5,
+        )
+        books = asyncio.run(providers(up))
+        states = Counter(row[0] for row in rows(connection, "select state from payments.payments"))
+        print(
+            f"{len(answers.told)} answered, {answers.broken} broken, {dict(answers.refused)}, {states}, kills {kills}"
+        )
+        for name in RAILS:
+            assert books[name]["charged_twice"] == [], f"{name} charged twice"
+        check_payments(connection, answers, books)
+        check_ledger(connection, dsn, books)
+        announced = rows(
+            connection,
+            """select count(*) - count(distinct subject) from outbox.events where type = 'payment.succeeded'""",
+        )
+        assert announced == [(0,)], "a success was announced twice"
+    assert sum(kills.values()) >= seconds / 8
+    assert states["succeeded"] > 3 * clients
+
+
+@pytest.mark.timeout(400)
+def test_killed_at_random_moments_under_load_every_payment_ends_right_with_no_help(up: Up) -> None:
+    survive(up, seconds=25.0, clients=8)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3_000)
+def test_killed_for_twenty_minutes_every_payment_ends_right_with_no_help(up: Up) -> None:
+    survive(up, seconds=1_200.0, clients=16)
