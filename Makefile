@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.ready
 ARGS ?=
 
-.PHONY: help setup run test check bench soak format lock schema clean system
+.PHONY: help setup run test check bench soak format lock reference schema clean system
 
 help: ## Show what can be made
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -39,6 +39,13 @@ check: setup ## Format, lint, types, contracts: under a minute
 
 format: setup ## Rewrite the code in the house format
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix-only --quiet .
+
+reference: schema ## Write again what docs/reference takes from the code
+	@$(BIN)/python scripts/reference
+	@$(BIN)/python scripts/cli-reference
+
+schema: setup ## Write again the schema that the migrations make
+	@$(BIN)/python scripts/schema
 
 bench: bench-ledger bench-routing bench-api ## Run every benchmark
 

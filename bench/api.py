@@ -1,10 +1,12 @@
 """`make bench-api`: payments from balance over HTTP, beside a bare endpoint of the same framework.
 
-The bare endpoint takes the same JSON, validates it with the same shapes and answers the same JSON, and does nothing else:
-no key, no idempotency, no database. Both servers are one granian worker on core 0; PostgreSQL (durable, fsync on) and
-the client share core 1. Rounds alternate, so that a machine that gets slower gets slower for both.
+The bare endpoint takes the same JSON, validates it with the same shapes and answers the same JSON, and does
+nothing else: no key, no idempotency, no database. Both servers are one granian worker on core 0; PostgreSQL
+(durable, fsync on) and the client share core 1. Rounds alternate, so that a machine that gets slower gets
+slower for both.
 
-Ratios: `of_bare`, the rate of payments as a share of the bare endpoint's; `p99_over_p50`, at half of the rate reached.
+Ratios: `of_bare`, the rate of payments as a share of the bare one; `p99_over_p50`, at half of the rate
+reached.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -32,6 +35,7 @@ import uvloop
 
 from bench.load import Load, request, run
 from bench.report import report
+from holdfast.base.errors import ensure
 from holdfast.base.ids import TransferId, public
 from holdfast.base.secret import Secret
 from holdfast.boot import open_app
@@ -64,11 +68,11 @@ def _granian(target: str, port: int, environment: dict[str, str]) -> subprocess.
 
 
 @contextmanager
-def _server(target: str, port: int, environment: dict[str, str]) -> Iterator[None]:
+def _server(target: str, port: int, environment: dict[str, str]) -> Iterator[int]:
     process = _granian(target, port, environment)
     try:
         _wait(port, process)
-        yield
+        yield process.pid
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -130,32 +134,64 @@ def _requests(count: int, key: str, payers: list[str]) -> list[bytes]:
     return made
 
 
+def _cpu_s(pid: int) -> float:
+    """Return the CPU seconds that a process and those that it started have used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    used = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return used + sum(_cpu_s(int(child)) for child in children)
+
+
+@dataclass(slots=True)
+class Round:
+    """One round: what the client saw, and CPU seconds of the server, PostgreSQL and the client."""
+
+    load: Load
+    server_s: float
+    postgres_s: float
+    client_s: float
+
+    def each_us(self, seconds: float) -> float:
+        """Return microseconds per request."""
+        return seconds / len(self.load.latencies_s) * 1e6
+
+
 def _all_made(load: Load, what: str) -> Load:
     if set(load.statuses) != {201}:
         raise SystemExit(f"{what}: answers by status {dict(load.statuses)}, all should be 201")
     return load
 
 
+async def _round(
+    port: int, server: int, postgres: int, made: list[bytes], rate: float | None = None
+) -> Round:
+    before = (_cpu_s(server), _cpu_s(postgres), time.process_time())
+    load = await run("127.0.0.1", port, made, connections=CONNECTIONS, rate=rate)
+    return Round(
+        _all_made(load, str(port)),
+        _cpu_s(server) - before[0],
+        _cpu_s(postgres) - before[1],
+        time.process_time() - before[2],
+    )
+
+
 async def _measure(
-    key: str, payers: list[str], rounds: int, seconds: float
-) -> tuple[list[Load], list[Load], Load]:
-    bare: list[Load] = []
-    paid: list[Load] = []
+    key: str, payers: list[str], servers: dict[int, int], postgres: int, rounds: int, seconds: float
+) -> tuple[list[Round], list[Round], Load]:
+    done: dict[int, list[Round]] = {BARE_PORT: [], PAY_PORT: []}
     sizes = {BARE_PORT: 1_000, PAY_PORT: 500}
     for number in range(rounds + 1):
-        for port, loads in ((BARE_PORT, bare), (PAY_PORT, paid)):
-            made = _requests(sizes[port], key, payers)
-            load = _all_made(await run("127.0.0.1", port, made, connections=CONNECTIONS), str(port))
-            sizes[port] = max(200, int(load.rate * seconds))
+        for port, earlier in done.items():
+            one = await _round(port, servers[port], postgres, _requests(sizes[port], key, payers))
+            sizes[port] = max(200, int(one.load.rate * seconds))
             if number:  # the first round warms up and finds out how many requests fill a round
-                loads.append(load)
-                print(
-                    f"  {'bare    ' if port == BARE_PORT else 'payments'} {load.rate:8.0f}/s  p50 {load.quantile_ms(0.5):6.2f} ms"
-                )
-    half = statistics.median(load.rate for load in paid) / 2
+                earlier.append(one)
+                name = "bare" if port == BARE_PORT else "payments"
+                print(f"  {name:8} {one.load.rate:8.0f}/s  server {one.each_us(one.server_s):5.0f} us each")
+    half = statistics.median(one.load.rate for one in done[PAY_PORT]) / 2
     made = _requests(int(half * seconds * 2), key, payers)
-    paced = await run("127.0.0.1", PAY_PORT, made, connections=CONNECTIONS, rate=half)
-    return bare, paid, _all_made(paced, "at half of the peak")
+    paced = await _round(PAY_PORT, servers[PAY_PORT], postgres, made, rate=half)
+    return done[BARE_PORT], done[PAY_PORT], paced.load
 
 
 def main() -> None:
@@ -176,40 +212,46 @@ def main() -> None:
         key, payers = asyncio.run(_people(dsn))
         settings = {"HOLDFAST_DSN": dsn, "HOLDFAST_MODE": "production", "HOLDFAST_LOG_LEVEL": "error"}
         with (
-            _server("bench.api_bare:create", BARE_PORT, {}),
-            _server("bench.api_paid:create", PAY_PORT, settings),
+            _server("bench.api_bare:create", BARE_PORT, {}) as plain,
+            _server("bench.api_paid:create", PAY_PORT, settings) as full,
         ):
-            bare, paid, paced = uvloop.run(_measure(key, payers, rounds, seconds))
+            ensure(postgres.pid is not None, "PostgreSQL runs")
+            servers = {BARE_PORT: plain, PAY_PORT: full}
+            bare, paid, paced = uvloop.run(_measure(key, payers, servers, postgres.pid or 0, rounds, seconds))
     finally:
         postgres.stop()
         shutil.rmtree(folder, ignore_errors=True)
     _report(bare, paid, paced)
 
 
-def _report(bare: list[Load], paid: list[Load], paced: Load) -> None:
-    of_bare = statistics.median(p.rate / b.rate for p, b in zip(paid, bare, strict=True))
-    rates = {
-        "bare": statistics.median(b.rate for b in bare),
-        "payments": statistics.median(p.rate for p in paid),
-    }
+def _report(bare: list[Round], paid: list[Round], paced: Load) -> None:
+    middle = statistics.median
+    of_bare = middle(p.load.rate / b.load.rate for p, b in zip(paid, bare, strict=True))
     p50, p99 = paced.quantile_ms(0.5), paced.quantile_ms(0.99)
-    rows: list[tuple[str, ...]] = [("", "per second", "p50 ms", "p99 ms")]
-    for name, loads in (("bare endpoint", bare), ("payments from balance", paid)):
+    head = ("", "per second", "p50 ms", "p99 ms", "server us", "PostgreSQL us", "client us")
+    rows: list[tuple[str, ...]] = [head]
+    for name, done in (("bare endpoint", bare), ("payments from balance", paid)):
         rows.append(
             (
                 name,
-                f"{statistics.median(one.rate for one in loads):,.0f}",
-                f"{statistics.median(one.quantile_ms(0.5) for one in loads):.2f}",
-                f"{statistics.median(one.quantile_ms(0.99) for one in loads):.2f}",
+                f"{middle(one.load.rate for one in done):,.0f}",
+                f"{middle(one.load.quantile_ms(0.5) for one in done):.2f}",
+                f"{middle(one.load.quantile_ms(0.99) for one in done):.2f}",
+                f"{middle(one.each_us(one.server_s) for one in done):.0f}",
+                f"{middle(one.each_us(one.postgres_s) for one in done):.0f}",
+                f"{middle(one.each_us(one.client_s) for one in done):.0f}",
             )
         )
-    rows.append(("payments at half of that", f"{paced.rate:,.0f}", f"{p50:.2f}", f"{p99:.2f}"))
+    rows.append(("payments at half of that", f"{paced.rate:,.0f}", f"{p50:.2f}", f"{p99:.2f}", "", "", ""))
     report(
         "api",
         ratios={"of_bare": of_bare, "p99_over_p50": p99 / p50},
         figures={
-            "bare_per_s": rates["bare"],
-            "payments_per_s": rates["payments"],
+            "bare_per_s": middle(one.load.rate for one in bare),
+            "payments_per_s": middle(one.load.rate for one in paid),
+            "bare_server_cpu_us": middle(one.each_us(one.server_s) for one in bare),
+            "payments_server_cpu_us": middle(one.each_us(one.server_s) for one in paid),
+            "payments_postgres_cpu_us": middle(one.each_us(one.postgres_s) for one in paid),
             "half_peak_p50_ms": p50,
             "half_peak_p99_ms": p99,
             "connections": CONNECTIONS,
@@ -217,7 +259,8 @@ def _report(bare: list[Load], paid: list[Load], paced: Load) -> None:
         table=rows,
         notes=[
             "Server on one core, PostgreSQL and client on the other; rounds of bare and payments alternate.",
-            "At half of the peak, latency counts from when a request was due, not from when it could be sent.",
+            "At half of the peak, latency counts from when a request was due.",
+            "The last columns are CPU time for one request.",
         ],
     )
 

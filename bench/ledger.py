@@ -111,7 +111,8 @@ class Traffic:
 def account_numbers(count: int) -> list[AccountId]:
     """Numbers as the product makes them: the first 63 bits of a hash of the account's name."""
     return [
-        AccountId(int.from_bytes(hashlib.blake2b(b"bench:%d" % i, digest_size=8).digest(), "big") >> 1) for i in range(count)
+        AccountId(int.from_bytes(hashlib.blake2b(b"bench:%d" % i, digest_size=8).digest(), "big") >> 1)
+        for i in range(count)
     ]
 
 
@@ -133,12 +134,22 @@ class TpcB:
 
     def __init__(self, postgres: EmbeddedPostgres, scale: int) -> None:
         self._command = str(binaries(unprivileged_account()) / "pgbench")
-        self._environment = {**os.environ, "PGPASSWORD": postgres.password, "PGHOST": str(postgres.folder), "PGUSER": "postgres"}
+        self._environment = {
+            **os.environ,
+            "PGPASSWORD": postgres.password,
+            "PGHOST": str(postgres.folder),
+            "PGUSER": "postgres",
+        }
         self._run("-i", "-q", "-s", str(scale))
 
     def _run(self, *arguments: str) -> str:
         done = subprocess.run(
-            [self._command, *arguments, "tpcb"], env=self._environment, capture_output=True, text=True, check=True, timeout=900
+            [self._command, *arguments, "tpcb"],
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=900,
         )
         return done.stdout
 
@@ -174,11 +185,16 @@ class Books:
         await database.open()
         ledger = PostgresLedger(database)
         accounts = self.traffic.accounts
-        await ledger.open_accounts([NewAccount(WORLD, "world", "CNY"), NewAccount(MERCHANT, "merchant", "CNY")])
+        await ledger.open_accounts(
+            [NewAccount(WORLD, "world", "CNY"), NewAccount(MERCHANT, "merchant", "CNY")]
+        )
         for start in range(0, len(accounts), 5000):
             some = accounts[start : start + 5000]
             await ledger.open_accounts(
-                [NewAccount(n, f"payer:{start + i}", "CNY", "debits_must_not_exceed_credits") for i, n in enumerate(some)]
+                [
+                    NewAccount(n, f"payer:{start + i}", "CNY", "debits_must_not_exceed_credits")
+                    for i, n in enumerate(some)
+                ]
             )
         await database.close()
         left = transfers - len(accounts)
@@ -261,7 +277,9 @@ async def run(settings: Settings) -> None:
         ]
         measured = {(name, size): Measured() for name, size, _, _ in workloads}
         rates: list[float] = []
-        progress.update(task, description="warming up", total=settings.rounds * (len(workloads) + 1), completed=0)
+        progress.update(
+            task, description="warming up", total=settings.rounds * (len(workloads) + 1), completed=0
+        )
         tpcb.rate(1)
         for _, size, books, hot in workloads:
             await books.measure(Measured(), size, 1.0, hot=hot)
@@ -285,22 +303,35 @@ def _report(
         return statistics.median(a / b for a, b in zip(one, other, strict=True))
 
     ratios = {f"vs_tpcb_{size}": ratio(measured["uniform", size].rates, rates) for size in SIZES}
-    ratios["hot_vs_uniform"] = min(ratio(measured["hot", size].rates, measured["uniform", size].rates) for size in SIZES)
-    ratios["large_vs_small"] = max(ratio(measured["uniform", size].rates, measured["large", size].rates) for size in SIZES)
+    ratios["hot_vs_uniform"] = min(
+        ratio(measured["hot", size].rates, measured["uniform", size].rates) for size in SIZES
+    )
+    ratios["large_vs_small"] = max(
+        ratio(measured["uniform", size].rates, measured["large", size].rates) for size in SIZES
+    )
     figures: dict[str, float | str] = {
         "tpcb_per_s": statistics.median(rates), "fill_per_s": fill_rate, "rounds": settings.rounds, "seconds": settings.seconds,
         "seed": settings.seed, "verify_per_s": proofs[-1][1] / proofs[-1][2],
         "verified": "sound" if all(sound for sound, _, _ in proofs) else "NOT SOUND",
     }  # fmt: skip
-    table: list[tuple[str, ...]] = [("workload", "per commit", "transfers/s", "× TPC-B", "p50 ms", "p99 ms", "WAL B/transfer")]
+    table: list[tuple[str, ...]] = [
+        ("workload", "per commit", "transfers/s", "× TPC-B", "p50 ms", "p99 ms", "WAL B/transfer")
+    ]
     table.append(("TPC-B, 8 clients", "1", f"{statistics.median(rates):,.0f}", "1.0", "", "", ""))
     for (name, size), m in measured.items():
         wal = m.wal_bytes / max(1, m.transfers)
         p50, p99 = m.percentile(0.5), m.percentile(0.99)
         times = ratio(m.rates, rates)
-        table.append((name, str(size), f"{m.rate:,.0f}", f"{times:.1f}", f"{p50:.1f}", f"{p99:.1f}", f"{wal:.0f}"))
+        table.append(
+            (name, str(size), f"{m.rate:,.0f}", f"{times:.1f}", f"{p50:.1f}", f"{p99:.1f}", f"{wal:.0f}")
+        )
         key = f"{name}_{size}"
-        figures |= {f"{key}_per_s": m.rate, f"{key}_p50_ms": p50, f"{key}_p99_ms": p99, f"{key}_wal_bytes": wal}
+        figures |= {
+            f"{key}_per_s": m.rate,
+            f"{key}_p50_ms": p50,
+            f"{key}_p99_ms": p99,
+            f"{key}_wal_bytes": wal,
+        }
     report(
         "ledger", ratios=ratios, figures=figures, table=table,
         notes=[
@@ -313,18 +344,28 @@ def _report(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.ledger", description="Measure the ledger beside pgbench's TPC-B.")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.ledger", description="Measure the ledger beside pgbench's TPC-B."
+    )
     parser.add_argument("--quick", action="store_true", help="a smoke run: small tables, one short round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=6.0, help="per workload and round")
-    parser.add_argument("--transfers", type=int, default=10_000_000, help="there before the large workload is measured")
+    parser.add_argument(
+        "--transfers", type=int, default=10_000_000, help="there before the large workload is measured"
+    )
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     if given.quick:
         settings = Settings(1, 2.0, 5, 10_000, 50_000, 200_000, given.seed)
     else:
         settings = Settings(
-            given.rounds, given.seconds, 50, 10_000, min(1_000_000, given.transfers), given.transfers, given.seed
+            given.rounds,
+            given.seconds,
+            50,
+            10_000,
+            min(1_000_000, given.transfers),
+            given.transfers,
+            given.seed,
         )
     asyncio.run(run(settings))
 

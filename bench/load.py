@@ -32,7 +32,10 @@ class Load:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection, one request under way. `due` holds the moments at which requests should have been sent."""
+    """One connection, one request under way.
+
+    `due` holds the moments at which requests should have been sent.
+    """
 
     def __init__(self, run: _Run) -> None:
         self._run = run
@@ -105,7 +108,10 @@ class _Run:
         return self.load
 
     async def _pace(self, began: float, count: int) -> None:
-        """Send at an even rate, whatever the server does: a request that waits for a connection is late, and counts so."""
+        """Send at an even rate, whatever the server does.
+
+        A request that waits for a connection is late, and counts so.
+        """
         gap_s = self._gap_s or 0.0
         for number in range(count):
             due = began + number * gap_s
@@ -144,9 +150,12 @@ class _Run:
 async def run(
     host: str, port: int, requests: Sequence[bytes], *, connections: int, rate: float | None = None
 ) -> Load:
-    """Send `requests`, each once, over `connections`: as fast as answers come, or at an even `rate` per second.
+    """Send `requests`, each once, over `connections`.
 
-    At a rate, a latency counts from the moment at which the request was due, so a stall is not hidden by waiting.
+    As fast as answers come, or at an even `rate` per second.
+
+    At a rate, a latency counts from the moment at which the request was due, so a stall is not hidden by
+    waiting.
     """
     return await _Run(requests, rate).go(host, port, connections)
 

@@ -34,7 +34,11 @@ def report(
     whole = {
         "name": name,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {"cpus": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()},
+        "machine": {
+            "cpus": os.cpu_count(),
+            "system": platform.platform(),
+            "python": platform.python_version(),
+        },
         "ratios": dict(ratios),
         "figures": dict(figures),
         "table": [list(row) for row in table],
@@ -48,7 +52,9 @@ def report(
 def _aligned(table: Sequence[tuple[str, ...]]) -> list[str]:
     if not table:
         return []
-    widths = [max(len(row[i]) for row in table if i < len(row)) for i in range(max(len(row) for row in table))]
+    widths = [
+        max(len(row[i]) for row in table if i < len(row)) for i in range(max(len(row) for row in table))
+    ]
     lines = []
     for number, row in enumerate(table):
         cells = [cell.ljust(widths[i]) if i == 0 else cell.rjust(widths[i]) for i, cell in enumerate(row)]

@@ -14,6 +14,7 @@ from holdfast.adapters.rails.stripe import StripeRail
 from holdfast.adapters.rails.wire import RailSettings
 from holdfast.base.clock import Clock, SystemClock
 from holdfast.base.ids import IdSource
+from holdfast.base.limits import LEASE_MARGIN_S
 from holdfast.domains.instruments import Instruments
 from holdfast.domains.ledger.operations import GroupCommitLane, PostgresLedger
 from holdfast.domains.merchants import Merchants
@@ -84,18 +85,19 @@ async def open_app(config: Config, *, clock: Clock | None = None) -> App:
     rails[BALANCE_RAIL] = BookRail(ledger, payer=chart.payer, clearing=chart.rail)
     book = PostgresBook(database)
     router = Router(RoutingSettings(), SystemRandom(), [rail.traits for rail in rails.values()])
-    ids = IdSource(lambda: int(time.now().timestamp() * 1000), os.urandom)
-    desk = Desk(time, ids, lane, ledger, book, rails, router, PaySettings())
+    entropy = Entropy()
+    ids = IdSource(time.now_ms if isinstance(time, SystemClock) else _now_ms(time), entropy)
+    desk = Desk(time, ids, lane, ledger, book, rails, router, _settings(rails))
     return App(
         config=config,
         clock=time,
         ids=ids,
-        entropy=os.urandom,
+        entropy=entropy,
         database=database,
         lane=lane,
         ledger=ledger,
         book=book,
-        merchants=Merchants(database, time.monotonic_s, os.urandom),
+        merchants=Merchants(database, time.monotonic_s, entropy),
         instruments=Instruments(database, time.monotonic_s),
         desk=desk,
         router=router,
@@ -103,6 +105,39 @@ async def open_app(config: Config, *, clock: Clock | None = None) -> App:
         rail_verifiers=verifiers,
         closers=tuple(closers),
     )
+
+
+def _settings(rails: Mapping[str, Rail]) -> PaySettings:
+    """Return how payments are carried out. A driver that died is waited for as long as a call can take."""
+    longest_s = max((rail.traits.timeout_s for rail in rails.values()), default=0.0)
+    return PaySettings(lease_s=longest_s + LEASE_MARGIN_S)
+
+
+def _now_ms(clock: Clock) -> Callable[[], int]:
+    return lambda: int(clock.now().timestamp() * 1000)
+
+
+class Entropy:
+    """Random bytes from the operating system, fetched a block at a time: a payment needs three dozen of them.
+
+    Make one per process, after any fork: a copied block would be used twice.
+    """
+
+    _BLOCK_BYTES: Final = 4096
+
+    def __init__(self) -> None:
+        self._block = b""
+        self._at = 0
+
+    def __call__(self, count: int) -> bytes:
+        """Return `count` bytes that were not given out before."""
+        end = self._at + count
+        if end > len(self._block):
+            self._block = os.urandom(max(self._BLOCK_BYTES, count))
+            self._at, end = 0, count
+        given = self._block[self._at : end]
+        self._at = end
+        return given
 
 
 def open_rails(

@@ -6,6 +6,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from typing import TypeGuard
 
 import pytest
 
@@ -31,6 +32,8 @@ _CLOCKS = {
 }
 _CLOCK_READERS = re.compile(r"^(base/clock\.py|platform/|cli/|drills/|sandbox/)")
 """Machinery that runs and measures processes reads the machine's clock; domains, flows and edges do not."""
+_FILE_LINES_MAX = 500
+_FUNCTION_LINES_MAX = 60
 _CHANCE = {
     "random.random",
     "random.randint",
@@ -144,6 +147,16 @@ def unfinished(one: Module) -> Iterator[Finding]:
             yield Finding(one.name, number, "unfinished work")
 
 
+def too_long(one: Module) -> Iterator[Finding]:
+    if one.text.count("\n") > _FILE_LINES_MAX:
+        yield Finding(one.name, 1, f"a file of more than {_FILE_LINES_MAX} lines")
+    for node in ast.walk(one.tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            if lines > _FUNCTION_LINES_MAX:
+                yield Finding(one.name, node.lineno, f"{node.name} has {lines} lines")
+
+
 def swallowed(one: Module) -> Iterator[Finding]:
     for node in ast.walk(one.tree):
         if not isinstance(node, ast.ExceptHandler):
@@ -173,6 +186,8 @@ VIOLATIONS: list[tuple[Check, str, str]] = [
     (third_party_in_base, "base/example.py", "from litestar import Litestar"),
     (unfinished, "flows/example.py", "x = 1  # TO" + "DO: more"),
     (unfinished, "flows/example.py", "raise NotImplemented" + "Error"),
+    (too_long, "flows/example.py", "x = 1\n" * 501),
+    (too_long, "flows/example.py", "def f():\n" + "    x = 1\n" * 60),
     (swallowed, "flows/example.py", "try:\n    x = 1\nexcept:\n    pass"),
     (swallowed, "flows/example.py", "try:\n    x = 1\nexcept BaseException:\n    pass"),
 ]
@@ -223,3 +238,17 @@ def test_every_domain_says_at_its_door_what_it_owns_and_what_it_needs() -> None:
 
 
 _DOOR = ("Owns:", "Invariants:", "Tables:", "Announces:", "Needs:")
+
+
+def test_every_bound_bounds_something() -> None:
+    limits = next(one for one in modules() if one.name == "base/limits.py")
+    names = [
+        node.target.id for node in limits.tree.body if isinstance(node, ast.AnnAssign) and _named(node.target)
+    ]
+    used = " ".join(one.text for one in modules() if one is not limits)
+    assert names
+    assert [name for name in names if not re.search(rf"\b{name}\b", used)] == []
+
+
+def _named(node: ast.expr) -> TypeGuard[ast.Name]:
+    return isinstance(node, ast.Name)

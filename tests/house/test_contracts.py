@@ -143,6 +143,13 @@ IMPORTS = [
         id="a domain may not render pages",
     ),
     pytest.param(
+        "proof",
+        "domains/ledger/verify.py",
+        "from holdfast.domains.ledger import rules",
+        "holdfast.domains.ledger.verify -> holdfast.domains.ledger.rules",
+        id="the proof may not use the rules of posting",
+    ),
+    pytest.param(
         "pure",
         "domains/payments/rules/intruder.py",
         "import asyncio",

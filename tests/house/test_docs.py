@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import runpy
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -150,9 +151,20 @@ def test_changelog_fragments_are_named_for_what_they_tell() -> None:
 def test_a_reference_page_that_is_made_from_the_code_says_what_the_code_says(page: str) -> None:
     made = runpy.run_path(str(ROOT / "scripts" / "reference"))["PAGES"][page]()
     kept = (ROOT / "docs" / "reference" / page).read_text()
-    assert kept == made, f"docs/reference/{page} is old: run scripts/reference"
+    assert kept == made, f"docs/reference/{page} is old: run `make reference`"
 
 
 def test_every_bound_says_why() -> None:
     bounds = runpy.run_path(str(ROOT / "scripts" / "reference"))["bounds"]()
     assert [name for bound in bounds if not bound.reason for name in bound.names] == []
+
+
+def test_every_dependency_is_pinned_with_its_hashes() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    names = {re.split(r"[\[<>=~! ]", line, maxsplit=1)[0].lower() for line in wanted}
+    pins = (ROOT / "requirements.txt").read_text()
+    pinned = set(
+        re.findall(r"^([a-z0-9._-]+)(?:\[[^\]]*\])?==\S+.*?\\\n\s+--hash=sha256:", pins, re.MULTILINE)
+    )
+    assert names - pinned == set()

@@ -92,10 +92,12 @@ class SequentialLedger:
             answers.append(answer)
             if answer[0] in (Outcome.POSTED, Outcome.EXISTS):
                 continue
-            self.sums.update(sums_before)
+            for n, sums in sums_before.items():
+                self.sums[n] = sums
             for i in named:
                 self.reservations.pop(i, None)
-            self.reservations.update(reservations_before)
+            for i, reservation in reservations_before.items():
+                self.reservations[i] = reservation
             for t2 in chain:
                 if t2.id not in made_before:
                     self.made.pop(t2.id, None)
@@ -153,7 +155,9 @@ class SequentialLedger:
             return Outcome.DEBIT_ACCOUNT_NOT_FOUND, 0
         if t.credit not in self.accounts:
             return Outcome.CREDIT_ACCOUNT_NOT_FOUND, 0
-        if {self.accounts[t.debit].asset, self.accounts[t.credit].asset} != {t.asset} or t.asset not in ASSETS:
+        if {self.accounts[t.debit].asset, self.accounts[t.credit].asset} != {
+            t.asset
+        } or t.asset not in ASSETS:
             return Outcome.ASSETS_DIFFER, 0
         if {t.debit, t.credit} & self.closed and t.kind != "void_pending":
             return Outcome.ACCOUNT_CLOSED, 0

@@ -41,11 +41,15 @@ async def test_the_memory_ledger_answers_like_the_sequential_one() -> None:
         if step % 10 == 9:
             clock.at += timedelta(seconds=work.random.randrange(30))
             assert await ledger.expire_due(limit=10_000) == model.expire(clock.now())
-    assert await ledger.balances([a.number for a in opened]) == {a.number: model.balance(a.number) for a in opened}
+    assert await ledger.balances([a.number for a in opened]) == {
+        a.number: model.balance(a.number) for a in opened
+    }
 
 
 @pytest.mark.parametrize("lists_at_once", [1, 6])
-async def test_the_postgresql_ledger_answers_like_the_sequential_one(database: Database, lists_at_once: int) -> None:
+async def test_the_postgresql_ledger_answers_like_the_sequential_one(
+    database: Database, lists_at_once: int
+) -> None:
     seed = SEED + lists_at_once
     print(f"HOLDFAST_TEST_SEED={SEED}")
     clock = StillClock()
@@ -65,4 +69,6 @@ async def test_the_postgresql_ledger_answers_like_the_sequential_one(database: D
         if step % 10 == 9:
             clock.at += timedelta(seconds=work.random.randrange(30))
             assert await ledger.expire_due() == model.expire(clock.now())
-    assert await ledger.balances([a.number for a in opened]) == {a.number: model.balance(a.number) for a in opened}
+    assert await ledger.balances([a.number for a in opened]) == {
+        a.number: model.balance(a.number) for a in opened
+    }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
 from datetime import timedelta
 from random import Random
 
@@ -11,6 +13,7 @@ import pytest
 from holdfast.domains.ledger.operations import PostgresLedger
 from holdfast.domains.ledger.verify import verify
 from holdfast.platform.db import Database
+from holdfast.platform.postgres import EmbeddedPostgres
 from tests.ledger.workload import StillClock, Workload, accounts
 
 
@@ -41,41 +44,113 @@ async def test_books_that_nobody_touched_are_sound(database: Database, dsn: str)
 
 
 TAMPERINGS = {
-    "an amount": ("update ledger.transfers set amount = amount + 1 where seq = (select max(seq) from ledger.transfers)", "altered"),
-    "an account of a transfer": ("update ledger.transfers set debit = credit, credit = debit where seq = (select min(seq) from ledger.transfers)", "altered"),
-    "a transfer's metadata": ("""update ledger.transfers set metadata = '{"order": "no"}' where id = (select id from ledger.transfers where metadata is not null limit 1)""", "altered"),
-    "a transfer's code": ("update ledger.transfers set code = 77 where seq = (select min(seq) from ledger.transfers)", "altered"),
-    "an expiry": ("update ledger.transfers set expires_at = expires_at + interval '1 s' where id = (select id from ledger.transfers where expires_at is not null limit 1)", "altered"),
-    "a transfer's time": ("update ledger.transfers set at = at + interval '1 s' where seq = (select min(seq) from ledger.transfers)", "another time"),
-    "a transfer removed": ("delete from ledger.transfers where seq = (select max(seq) from ledger.transfers)", "altered"),
-    "a refusal": ("update ledger.refusals set outcome = outcome % 20 + 2 where seq = (select min(seq) from ledger.refusals)", "altered"),
-    "a refusal removed": ("delete from ledger.refusals where seq = (select min(seq) from ledger.refusals)", "refusals"),
-    "a batch removed": ("delete from ledger.batches where number = (select min(number) + 3 from ledger.batches)", "missing"),
+    "an amount": (
+        "update ledger.transfers set amount = amount + 1 where seq = (select max(seq) from ledger.transfers)",
+        "altered",
+    ),
+    "an account of a transfer": (
+        "update ledger.transfers set debit = credit, credit = debit where seq = (select min(seq) from ledger.transfers)",
+        "altered",
+    ),
+    "a transfer's metadata": (
+        """update ledger.transfers set metadata = '{"order": "no"}' where id = (select id from ledger.transfers where metadata is not null limit 1)""",
+        "altered",
+    ),
+    "a transfer's code": (
+        "update ledger.transfers set code = 77 where seq = (select min(seq) from ledger.transfers)",
+        "altered",
+    ),
+    "an expiry": (
+        "update ledger.transfers set expires_at = expires_at + interval '1 s' where id = (select id from ledger.transfers where expires_at is not null limit 1)",
+        "altered",
+    ),
+    "a transfer's time": (
+        "update ledger.transfers set at = at + interval '1 s' where seq = (select min(seq) from ledger.transfers)",
+        "another time",
+    ),
+    "a transfer removed": (
+        "delete from ledger.transfers where seq = (select max(seq) from ledger.transfers)",
+        "altered",
+    ),
+    "a refusal": (
+        "update ledger.refusals set outcome = outcome % 20 + 2 where seq = (select min(seq) from ledger.refusals)",
+        "altered",
+    ),
+    "a refusal removed": (
+        "delete from ledger.refusals where seq = (select min(seq) from ledger.refusals)",
+        "refusals",
+    ),
+    "a batch removed": (
+        "delete from ledger.batches where number = (select min(number) + 3 from ledger.batches)",
+        "missing",
+    ),
     "a batch's time": ("update ledger.batches set at = at + interval '1 s' where number = 2", "altered"),
     "a hash": ("update ledger.batches set hash = sha256('x') where number = 2", "altered"),
-    "a balance": ("update ledger.balances set credits_posted = credits_posted + 5 where number = 1000", "credits_posted is"),
-    "both sides of a balance": ("update ledger.balances set credits_posted = credits_posted + 5, debits_posted = debits_posted + 5 where number = 1000", "its transfers give"),
-    "a pointer": ("update ledger.transfers set debit_prev = id where seq = (select max(seq) from ledger.transfers)", "does not name"),
-    "a newest transfer": ("update ledger.balances set last_transfer = prior_transfer where number = 1000", "newest"),
+    "a balance": (
+        "update ledger.balances set credits_posted = credits_posted + 5 where number = 1000",
+        "credits_posted is",
+    ),
+    "both sides of a balance": (
+        "update ledger.balances set credits_posted = credits_posted + 5, debits_posted = debits_posted + 5 where number = 1000",
+        "its transfers give",
+    ),
+    "a pointer": (
+        "update ledger.transfers set debit_prev = id where seq = (select max(seq) from ledger.transfers)",
+        "does not name",
+    ),
+    "a newest transfer": (
+        "update ledger.balances set last_transfer = prior_transfer where number = 1000",
+        "newest",
+    ),
     "an account's rule": ("update ledger.balances set rule = 1 - rule where number = 1000", "differently"),
-    "a hold dropped": ("delete from ledger.open_holds where id = (select id from ledger.open_holds limit 1)", "hold"),
-    "a hold's amount": ("update ledger.open_holds set amount = amount + 1 where id = (select id from ledger.open_holds limit 1)", "hold"),
-}  # fmt: skip
+    "a hold dropped": (
+        "delete from ledger.open_holds where id = (select id from ledger.open_holds limit 1)",
+        "hold",
+    ),
+    "a hold's amount": (
+        "update ledger.open_holds set amount = amount + 1 where id = (select id from ledger.open_holds limit 1)",
+        "hold",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def untouched(postgres: EmbeddedPostgres, template: str) -> str:
+    """A filled database to clone."""
+    with psycopg.connect(postgres.dsn(), autocommit=True) as connection:
+        connection.execute(f"create database ledger_untouched template {template}".encode())
+
+    async def fill() -> None:
+        database = Database(postgres.dsn("ledger_untouched"))
+        await database.open()
+        await filled(database, seed=7, lists=25)
+        await database.close()
+
+    asyncio.run(fill())
+    return "ledger_untouched"
+
+
+@pytest.fixture
+def touched(postgres: EmbeddedPostgres, untouched: str) -> Iterator[str]:
+    """The DSN of a clone to tamper with."""
+    with psycopg.connect(postgres.dsn(), autocommit=True) as connection:
+        connection.execute(f"create database ledger_touched template {untouched}".encode())
+    yield postgres.dsn("ledger_touched")
+    with psycopg.connect(postgres.dsn(), autocommit=True) as connection:
+        connection.execute("drop database ledger_touched with (force)")
 
 
 @pytest.mark.parametrize("what", TAMPERINGS)
-async def test_what_was_touched_is_named(database: Database, dsn: str, what: str) -> None:
-    await filled(database, seed=7, lists=25)
+def test_what_was_touched_is_named(touched: str, what: str) -> None:
     sql, words = TAMPERINGS[what]
-    with psycopg.connect(dsn) as connection:
+    with psycopg.connect(touched) as connection:
         assert connection.execute(sql.encode()).rowcount == 1
-    report = verify(dsn)
+    report = verify(touched)
     assert not report.sound
     assert any(words in finding.words for finding in report.findings), report.findings
 
 
-async def test_the_first_broken_batch_is_named(database: Database, dsn: str) -> None:
-    await filled(database, seed=7, lists=25)
-    with psycopg.connect(dsn) as connection:
+def test_the_first_broken_batch_is_named(touched: str) -> None:
+    with psycopg.connect(touched) as connection:
         connection.execute("update ledger.transfers set amount = amount + 1 where seq >> 13 in (5, 9)")
-    assert verify(dsn).first_broken_batch == 5
+    assert verify(touched).first_broken_batch == 5

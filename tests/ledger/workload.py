@@ -99,12 +99,16 @@ class Workload:
         return NewTransfer(self._new(), debit, credit, asset, amount)
 
     def _new(self) -> TransferId:
-        return TransferId(UUID(bytes=self.random.randbytes(16)) if self.random.random() < 0.05 else self._ids.new())
+        return TransferId(
+            UUID(bytes=self.random.randbytes(16)) if self.random.random() < 0.05 else self._ids.new()
+        )
 
     def _settle(self) -> NewTransfer:
         r = self.random
         hold = r.choice(self._holds)
-        t = replace(hold, id=self._new(), kind="post_pending", pending_id=hold.id, expires_at=None, linked=False)
+        t = replace(
+            hold, id=self._new(), kind="post_pending", pending_id=hold.id, expires_at=None, linked=False
+        )
         draw = r.random()
         if draw < 0.3:
             return replace(t, kind="void_pending", amount_minor=None)
@@ -120,7 +124,11 @@ class Workload:
         r = self.random
         if r.random() < 0.6:
             return replace(t, linked=False)
-        return replace(t, linked=False, code=t.code + 1) if r.random() < 0.5 else replace(t, amount_minor=7, linked=False)
+        return (
+            replace(t, linked=False, code=t.code + 1)
+            if r.random() < 0.5
+            else replace(t, amount_minor=7, linked=False)
+        )
 
     def _odd(self) -> NewTransfer:
         r = self.random

@@ -1,4 +1,4 @@
-"""The embedded database survives kill -9 of everything: nothing acknowledged is lost, nothing happens twice."""
+"""The embedded database survives kill -9 of everything: nothing acknowledged is lost or done twice."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ asyncio.run(main())
 def folder() -> Iterator[Path]:
     """A folder for a database of its own, with the schema and a table of what was followed.
 
-    Not under `tmp_path`: that is closed to the unprivileged user who runs the database when root runs the tests.
+    Not under `tmp_path`: that is closed to the user who runs the database when root runs the tests.
     """
     outer = Path(tempfile.mkdtemp(prefix="holdfast-crash-"))
     outer.chmod(0o755)

@@ -94,9 +94,8 @@ async def test_a_job_is_done_if_and_only_if_the_transaction_that_asked_for_it_co
 ) -> None:
     done: list[dict[str, int]] = []
     worker, task = await running(database, done)
-    async with database.transaction() as connection:
+    async with database.connection() as connection, connection.transaction(force_rollback=True):
         await jobs.enqueue(connection, "work", {"n": 1})
-        raise psycopg.Rollback
     async with database.transaction() as connection:
         await jobs.enqueue(connection, "work", {"n": 2})
     await until(lambda: {"n": 2} in done)

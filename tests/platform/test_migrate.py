@@ -129,7 +129,8 @@ def test_the_dumped_schema_equals_the_migrations(postgres: EmbeddedPostgres, tem
 def test_every_table_and_every_index_says_what_it_is_for(postgres: EmbeddedPostgres, template: str) -> None:
     with psycopg.connect(postgres.dsn(template)) as connection:
         silent = connection.execute(
-            """select n.nspname || '.' || c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace
+            """select n.nspname || '.' || c.relname from pg_class c
+               join pg_namespace n on n.oid = c.relnamespace
                where n.nspname !~ '^(pg_|information_schema)' and c.relkind in ('r', 'p', 'i', 'I')
                  and obj_description(c.oid, 'pg_class') is null
                  and not exists (select from pg_constraint k where k.conindid = c.oid)
@@ -186,7 +187,9 @@ def test_the_job_tables_are_those_that_the_library_makes(postgres: EmbeddedPostg
 def columns(dsn: str) -> list[tuple[object, ...]]:
     with psycopg.connect(dsn) as connection:
         return connection.execute(
-            """select table_name, column_name, data_type, column_default, is_nullable from information_schema.columns
+            """select table_name, column_name, data_type, column_default, is_nullable
+               from information_schema.columns
                where table_schema = 'jobs' union all
-               select tablename, indexname, indexdef, '', '' from pg_indexes where schemaname = 'jobs' order by 1, 2"""
+               select tablename, indexname, indexdef, '', '' from pg_indexes
+               where schemaname = 'jobs' order by 1, 2"""
         ).fetchall()

@@ -15,7 +15,12 @@ from holdfast.platform.supervisor import Patience, Program, ProgramNotStarted, S
 from tests.support.machine import alive
 from tests.support.waiting import until, until_async
 
-READY = "import os, time; from holdfast.platform.processes import notify; notify('READY=1'); print('up', os.getpid(), flush=True)\n"
+READY = """
+import os, time
+from holdfast.platform.processes import notify
+notify('READY=1')
+print('up', os.getpid(), flush=True)
+"""
 
 
 class Ear:
@@ -92,7 +97,12 @@ async def test_a_program_that_goes_on_saying_that_it_lives_is_left_alone(tmp_pat
     ear = Ear()
     supervisor = Supervisor(logs=tmp_path, say=ear, patience=Patience(silent_s=1.0, probe_every_s=0.1))
     mark = tmp_path / "rounds"
-    beat = f"n = 0\nwhile True:\n    notify('WATCHDOG=1'); time.sleep(0.1); n += 1; open({str(mark)!r}, 'w').write(str(n))\n"
+    beat = f"""
+for n in range(10_000):
+    notify('WATCHDOG=1')
+    time.sleep(0.1)
+    open({str(mark)!r}, 'w').write(str(n))
+"""
     await supervisor.start(program(READY + beat))
 
     async def long_enough() -> bool:
@@ -113,7 +123,9 @@ import http.server, os, sys
 mark = {str(tmp_path / "broken")!r}
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        self.send_response(503 if os.path.exists(mark) else 200); self.send_header("content-length", "0"); self.end_headers()
+        self.send_response(503 if os.path.exists(mark) else 200)
+        self.send_header("content-length", "0")
+        self.end_headers()
 http.server.HTTPServer(("127.0.0.1", {port}), Handler).serve_forever()
 """
     supervisor = Supervisor(logs=tmp_path, say=ear, patience=Patience(silent_s=1.0, probe_every_s=0.1))
@@ -128,7 +140,10 @@ http.server.HTTPServer(("127.0.0.1", {port}), Handler).serve_forever()
 async def test_stopping_asks_first_and_insists_after_the_time_allowed(tmp_path: Path) -> None:
     ear = Ear()
     supervisor = Supervisor(logs=tmp_path, say=ear)
-    polite = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: (print('bye', flush=True), sys.exit(0)))\n"
+    polite = """
+import signal, sys
+signal.signal(signal.SIGTERM, lambda *_: (print('bye', flush=True), sys.exit(0)))
+"""
     deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
     await supervisor.start(
         program(polite + READY + "time.sleep(600)", name="polite"),
@@ -145,7 +160,10 @@ async def test_stopping_asks_first_and_insists_after_the_time_allowed(tmp_path: 
 async def test_what_a_program_started_itself_ends_with_it(tmp_path: Path) -> None:
     supervisor = Supervisor(logs=tmp_path, say=Ear())
     mark = tmp_path / "grandchild"
-    fork = f"import subprocess; child = subprocess.Popen(['sleep', '600']); open({str(mark)!r}, 'w').write(str(child.pid))\n"
+    fork = f"""
+import subprocess
+open({str(mark)!r}, 'w').write(str(subprocess.Popen(['sleep', '600']).pid))
+"""
     await supervisor.start(program(fork + READY + "time.sleep(600)"))
     grandchild = int(mark.read_text())
     assert alive(grandchild)

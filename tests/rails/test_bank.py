@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from holdfast.adapters.rails.bank import BankRail, SettlementFileInvalid, read_settlement
-from holdfast.adapters.rails.wire import RailEventInvalid
+from holdfast.adapters.rails.bank import BankRail, read_settlement
+from holdfast.adapters.rails.wire import RailEventInvalid, SettlementFileInvalid
 from holdfast.base.clock import SystemClock
 from holdfast.base.money import Money, asset
 from holdfast.domains.payments.ports import Answer, FenceClass, Op, Order, Said
@@ -125,6 +125,45 @@ async def test_the_amount_that_the_bank_took_is_told(harbour: BankRail, sandbox:
     sandbox.fault("harbour", "wrong_amount")
     await harbour.send(transfer())
     assert (await until(harbour, Said.CAPTURED)).amount == Money(asset("USD"), 999)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (200, b"", Said.UNKNOWN),
+        (200, b"{}", Said.UNKNOWN),
+        (200, b"[]", Said.UNKNOWN),
+        (200, b"<html>maintenance</html>", Said.UNKNOWN),
+        (200, b'{"status": "settled"}', Said.UNKNOWN),
+        (200, b'{"status": "settled", "transfer_id": "t", "amount_minor": null}', Said.UNKNOWN),
+        (200, b'{"status": "settled", "transfer_id": "t", "amount_minor": 1e300}', Said.UNKNOWN),
+        (200, b'{"status": "lent", "transfer_id": "t", "amount_minor": 1000}', Said.UNKNOWN),
+        (200, b'{"status": "settled", "transfer_id": "t", "amount_minor": 1000}', Said.CAPTURED),
+        (302, b"", Said.UNKNOWN),
+        (400, b'{"error": {"code": "x"}}', Said.UNKNOWN),
+        (404, b"<html>not here</html>", Said.UNKNOWN),
+        (404, b'{"error": {"code": "transfer_unknown"}}', Said.NOT_FOUND),
+        (409, b'{"error": {"code": "reference_conflict"}}', Said.UNKNOWN),
+        (422, b'{"error": {"code": "amount_invalid"}}', Said.DECLINED),
+        (429, b"", Said.UNKNOWN),
+        (503, b'{"error": {"code": "internal"}}', Said.UNKNOWN),
+    ],
+)
+async def test_what_is_not_in_the_table_proves_nothing(
+    http: HttpClient, status: int, body: bytes, said: Said
+) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = f"HTTP/1.1 {status} X\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        writer.write(head.encode() + body)
+        await writer.drain()
+        writer.close()
+
+    running = await asyncio.start_server(talk, "127.0.0.1", 0)
+    where = f"http://127.0.0.1:{running.sockets[0].getsockname()[1]}"
+    answer = await BankRail(settings("harbour", where), http, SystemClock()).send(transfer())
+    running.close()
+    assert answer.said is said, answer
 
 
 # messages

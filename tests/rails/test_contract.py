@@ -155,7 +155,6 @@ FAILURES: list[tuple[str, str, str, Said, bool, Said | str]] = [
     ("north", "mute", "create", Said.NOT_DONE, False, CERTAIN),
     ("north", "mute", "confirm", Said.UNKNOWN, True, CERTAIN),
     ("north", "wrong_amount", "create", Said.NOT_DONE, False, Said.NOT_DONE),
-    ("north", "wrong_amount", "confirm", Said.UNKNOWN, True, Said.UNKNOWN),
     ("harbour", "refuse", "initiate", Said.UNKNOWN, False, CERTAIN),
     ("harbour", "dark", "initiate", Said.UNKNOWN, False, CERTAIN),
     ("harbour", "hang", "initiate", Said.UNKNOWN, False, CERTAIN),
@@ -184,7 +183,7 @@ async def test_each_failure_is_told_as_what_it_proves(
     assert time.monotonic() - began < 1.5, "a call ends by its deadline"
     assert answer.said is said, answer
     if moves:
-        eventually(lambda: subject.moved("att_1") in (999, 1_000), "the provider has done it")
+        eventually(lambda: subject.moved("att_1") == 1_000, "the provider has done it")
     else:
         assert subject.moved("att_1") == 0
     subject.sandbox.mend()

@@ -7,20 +7,20 @@ import hashlib
 import hmac
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
 import pytest
 
 from holdfast.adapters.rails.stripe import StripeRail, check_signature
-from holdfast.adapters.rails.wire import RailEventInvalid
+from holdfast.adapters.rails.wire import RailEventInvalid, SettlementFileInvalid
 from holdfast.base.clock import SystemClock
 from holdfast.base.money import Money, asset
 from holdfast.domains.payments.ports import Answer, FenceClass, Op, RailEvent, Said
 from holdfast.platform.http import HttpClient
 from tests.rails.conftest import order, settings
-from tests.support.sandbox import Sandbox
+from tests.support.sandbox import Sandbox, eventually
 
 
 async def held(north: StripeRail, reference: str = "att_1", amount: int = 1_000) -> Answer:
@@ -149,17 +149,24 @@ async def test_an_id_that_was_lost_is_found_by_our_reference(north: StripeRail) 
     assert (answer.said, answer.remote_id) == (Said.AUTHORIZED, known)
 
 
-async def test_a_hold_of_another_amount_is_not_taken_for_ours(north: StripeRail, sandbox: Sandbox) -> None:
+async def test_a_hold_of_another_amount_is_told_with_its_amount_and_can_be_released(
+    north: StripeRail, sandbox: Sandbox
+) -> None:
     sandbox.fault("north", "wrong_amount", operations=["confirm"])
     answer = await north.send(order(Op.AUTHORIZE, "att_1"))
-    assert (answer.said, answer.code, answer.amount) == (
-        Said.UNKNOWN,
-        "amount_mismatch",
-        Money(asset("USD"), 999),
-    )
+    assert (answer.said, answer.amount) == (Said.AUTHORIZED, Money(asset("USD"), 999))
     asked = await north.send(order(Op.QUERY, "att_1", remote_id=answer.remote_id))
-    assert (asked.said, asked.code) == (Said.UNKNOWN, "amount_mismatch")
+    assert (asked.said, asked.amount) == (Said.AUTHORIZED, Money(asset("USD"), 999))
     assert (await north.send(order(Op.CANCEL, "att_1", remote_id=answer.remote_id))).said is Said.CANCELED
+    assert sandbox.held_minor("north") == 0
+
+
+async def test_a_payment_that_was_made_with_another_amount_is_never_confirmed(
+    north: StripeRail, sandbox: Sandbox
+) -> None:
+    sandbox.fault("north", "wrong_amount", operations=["create"])
+    answer = await north.send(order(Op.AUTHORIZE, "att_1"))
+    assert (answer.said, answer.code) == (Said.NOT_DONE, "amount_mismatch")
     assert sandbox.held_minor("north") == 0
 
 
@@ -200,6 +207,16 @@ async def test_each_decline_names_its_reason_and_whose_fault_it_is(
         (200, b"{}", Said.UNKNOWN),
         (200, b"<html>maintenance</html>", Said.UNKNOWN),
         (200, b"[]", Said.UNKNOWN),
+        (200, b'{"id": "pi_1", "status": "requires_capture"}', Said.UNKNOWN),
+        (200, b'{"id": "pi_1", "status": "requires_capture", "amount_capturable": "x"}', Said.UNKNOWN),
+        (
+            200,
+            b'{"id": "pi_1", "status": "succeeded", "currency": "usd", "amount_received": 1e300}',
+            Said.UNKNOWN,
+        ),
+        (200, b'{"id": "pi_1", "status": "weird"}', Said.UNKNOWN),
+        (400, b'{"error": []}', Said.UNKNOWN),
+        (402, b'{"error": "no"}', Said.UNKNOWN),
         (204, b"", Said.UNKNOWN),
         (302, b"", Said.UNKNOWN),
         (400, b"", Said.UNKNOWN),
@@ -237,6 +254,64 @@ async def test_what_is_not_in_the_table_proves_nothing(
     answer = await rail.send(order(Op.AUTHORIZE, "att_1", remote_id="pi_known"))
     running.close()
     assert answer.said is said, answer
+
+
+# the list of movements
+
+
+async def test_the_list_of_movements_tells_all_that_was_taken_and_given_back(
+    north: StripeRail, sandbox: Sandbox
+) -> None:
+    since = datetime.now(UTC) - timedelta(hours=1)
+    for number in range(3):
+        known = (await held(north, f"att_{number}", 1_000 + number)).remote_id
+        await north.send(order(Op.CAPTURE, f"att_{number}", amount=500 + number, remote_id=known))
+    await held(north, "att_only_held")
+    await north.send(order(Op.REFUND, "att_2", amount=200, remote_id=known))
+    rows = await north.settlement(since, datetime.now(UTC) + timedelta(seconds=2))
+    assert [(row.kind, row.reference, row.amount.amount_minor) for row in rows] == [
+        ("charge", "att_0", 500),
+        ("charge", "att_1", 501),
+        ("charge", "att_2", 502),
+        ("return", "att_2", 200),
+    ]
+    assert rows[-1].remote_id == known
+    assert await north.settlement(since, since + timedelta(minutes=1)) == ()
+
+
+async def test_a_refund_that_failed_takes_its_line_back(north: StripeRail, sandbox: Sandbox) -> None:
+    answer = await north.send(order(Op.AUTHORIZE, "att_1", token="pm_card_refundFail"))
+    await north.send(order(Op.CAPTURE, "att_1", remote_id=answer.remote_id))
+    await north.send(order(Op.REFUND, "att_1", remote_id=answer.remote_id))
+    eventually(lambda: sandbox.kept_minor("north") == 1_000, "the refund failed")
+    now = datetime.now(UTC)
+    rows = await north.settlement(now - timedelta(hours=1), now + timedelta(seconds=2))
+    assert [(row.kind, row.amount.amount_minor) for row in rows] == [
+        ("charge", 1_000),
+        ("return", 1_000),
+        ("return", -1_000),
+    ]
+
+
+async def test_movements_beyond_one_page_are_all_told(north: StripeRail) -> None:
+    async def one(number: int) -> None:
+        known = (await held(north, f"att_{number}")).remote_id
+        await north.send(order(Op.CAPTURE, f"att_{number}", remote_id=known))
+
+    for start in range(0, 120, 20):
+        await asyncio.gather(*(one(number) for number in range(start, start + 20)))
+    now = datetime.now(UTC)
+    rows = await north.settlement(now - timedelta(hours=1), now + timedelta(seconds=2))
+    assert len(rows) == len({row.reference for row in rows}) == 120
+
+
+@pytest.mark.parametrize("fault", ["error_before", "lost", "bad_key", "rate_limit"])
+async def test_movements_that_cannot_be_fetched_are_said_to_be_missing(
+    north: StripeRail, sandbox: Sandbox, fault: str
+) -> None:
+    sandbox.fault("north", fault, operations=["settlement"])
+    with pytest.raises(SettlementFileInvalid):
+        await north.settlement(datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC))
 
 
 # webhooks

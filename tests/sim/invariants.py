@@ -266,7 +266,8 @@ class Checker:
             finished(ticket, outcome, latency_s=latency_s, now_s=now_s)
 
         def on_corrected(ticket: Ticket, outcome: RailOutcome, *, now_s: float) -> None:
-            count("corrected", ticket)
+            if outcome is not RailOutcome.UNKNOWN:
+                count("corrected", ticket)
             corrected(ticket, outcome, now_s=now_s)
 
         router.finished = on_finished  # type: ignore[method-assign]

@@ -220,8 +220,6 @@ class SimRail:
             late = random.random() < weather.delay_request
             delay_s = random.uniform(0.0, weather.slow_s) if late else random.uniform(0.001, 0.05)
             loop.call_later(delay_s, self._arrive, order, back)
-            if random.random() < weather.duplicate:
-                loop.call_later(delay_s + random.uniform(0.0, weather.slow_s), self.provider.receive, order)
         timer = loop.call_later(left_s, _give_up, back)
         try:
             return await back
@@ -230,7 +228,11 @@ class SimRail:
 
     def _arrive(self, order: Order, back: asyncio.Future[Answer]) -> None:
         answer = self.provider.receive(order)
-        if self._random.random() < self.provider.weather.lose_answer:
+        weather = self.provider.weather
+        if answer.said is not Said.NOT_DONE and self._random.random() < weather.duplicate:
+            again_s = self._random.uniform(0.0, weather.slow_s)
+            asyncio.get_running_loop().call_later(again_s, self.provider.receive, order)
+        if self._random.random() < weather.lose_answer:
             return
         delay_s = self._random.uniform(0.001, 0.05)
         asyncio.get_running_loop().call_later(delay_s, _answer, back, answer)

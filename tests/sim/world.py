@@ -32,7 +32,7 @@ from tests.sim.rails import Provider, SimRail, draw_traits, draw_weather
 
 CNY = asset("CNY")
 STORM_S = 40.0
-DRAIN_S = 40_000.0
+DRAIN_S = 5_000.0
 SETTINGS = PaySettings(
     answer_within_s=6.0,
     caller_patience_s=1.0,

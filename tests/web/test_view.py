@@ -87,7 +87,7 @@ def test_bars_lie_on_one_line_of_time_within_its_bounds() -> None:
     journal = [entered(north, 5, "unknown"), entered(south, 5.5, "authorized")]
     told = view.story("pay_x", payment("pending", 6), [north, south], journal, now=at(10), language=ENGLISH)
     first, second = told.tracks
-    assert [(p.tone, p.start, p.width) for p in first.pieces] == [("busy", 0, 500), ("doubt", 500, 500)]
+    assert [(p.tone, p.start, p.width) for p in first.pieces] == [("busy", 0, 150), ("doubt", 150, 850)]
     assert [(p.tone, p.start) for p in second.pieces] == [("busy", 500), ("held", 550), ("kept", 600)]
     assert first.live
     assert not second.live

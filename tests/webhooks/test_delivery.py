@@ -1,4 +1,4 @@
-"""From the event to the merchant's server: signed, owed once, tried by the ladder, never lost or misdirected."""
+"""From the event to the merchant's server: signed, owed once, tried by the ladder, never misdirected."""
 
 from __future__ import annotations
 
@@ -372,8 +372,8 @@ async def test_ended_deliveries_are_forgotten_by_age_and_owed_ones_never(
 
 @pytest.mark.parametrize(
     ("header", "seconds"),
-    [("", None), ("120", 120.0), (" 7 ", 7.0), ("soon", None), ("-1", None), ("Wed, 11 Nov 2026 00:01:00 GMT", 60.0),
-     ("Wed, 11 Nov 2020 00:00:00 GMT", 0.0), ("９", None)],
+    [("", None), ("120", 120.0), (" 7 ", 7.0), ("soon", None), ("-1", None),
+     ("Wed, 11 Nov 2026 00:01:00 GMT", 60.0),     ("Wed, 11 Nov 2020 00:00:00 GMT", 0.0), ("９", None)],
 )  # fmt: skip
 def test_retry_after_is_read_in_both_its_forms(header: str, seconds: float | None) -> None:
     assert retry_after_s(header, now_s=datetime(2026, 11, 11, tzinfo=UTC).timestamp()) == seconds

@@ -31,6 +31,10 @@ class SystemClock:
         """Return the time, aware, UTC."""
         return datetime.now(UTC)
 
+    def now_ms(self) -> int:
+        """Return milliseconds since 1970 (what time-ordered ids begin with)."""
+        return time.time_ns() // 1_000_000
+
     def monotonic_s(self) -> float:
         """Return seconds since some fixed moment; never goes back."""
         return time.monotonic()

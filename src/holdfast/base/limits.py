@@ -59,8 +59,6 @@ METHODS_PER_PAYMENT_MAX: Final = 20
 RAIL_CALL_TIMEOUT_S_MAX: Final = 60.0
 """No call to a rail waits longer; past it the outcome is unknown."""
 
-LEDGER_DB_STATEMENT_TIMEOUT_S: Final = 10.0
-
 HTTP_CONNECT_TIMEOUT_S: Final = 5.0
 """Connecting and TLS together, outbound; a host that takes longer is away, and nothing has been sent."""
 
@@ -169,3 +167,9 @@ BANK_CLOCK_SKEW_S: Final = 5.0
 
 SETTLEMENT_FILE_TIMEOUT_S: Final = 60.0
 """Fetching a rail's settlement file: large, and nobody waits for it."""
+
+SETTLEMENT_PAGES_MAX: Final = 1_000
+"""Pages of 100 movements fetched for one span of time; a busier span is fetched in parts."""
+
+LEASE_MARGIN_S: Final = 15.0
+"""By how much a payment's lease outlasts the longest call to a rail: the commits around that call."""

@@ -14,6 +14,7 @@ import click
 from holdfast.cli.options import configuration
 
 if TYPE_CHECKING:
+    from holdfast.base.ids import AccountId
     from holdfast.domains.ledger.verify import Report
     from holdfast.platform.db import Database
 
@@ -89,7 +90,9 @@ def _show(report: Report) -> None:
 @click.argument("account")
 @click.option("--at", type=click.DateTime(), help="As it stood at this moment (UTC).")
 @configuration
-def balance_command(account: str, at: datetime | None, config_file: Path | None, data_dir: Path | None) -> None:
+def balance_command(
+    account: str, at: datetime | None, config_file: Path | None, data_dir: Path | None
+) -> None:
     """Show the balance of ACCOUNT (its name or its number), now or at a past moment."""
     from holdfast.base.money import Money, asset, decimal_text  # noqa: PLC0415 - loaded when asked for
     from holdfast.domains.ledger import queries  # noqa: PLC0415
@@ -135,7 +138,9 @@ def statement_command(
     for entry in entries:
         amount = decimal_text(Money(kind, entry.amount_minor))
         after = decimal_text(Money(kind, entry.balance.net_minor))
-        click.echo(f"{entry.at:%Y-%m-%d %H:%M:%S}  {entry.kind:<14} {entry.side:<6} {amount:>16} {after:>18}  {entry.id}")
+        click.echo(
+            f"{entry.at:%Y-%m-%d %H:%M:%S}  {entry.kind:<14} {entry.side:<6} {amount:>16} {after:>18}  {entry.id}"
+        )
     if len(entries) == limit:
         click.echo(f"More: --before {entries[-1].id}")
 
@@ -156,5 +161,7 @@ def trial_balance_command(config_file: Path | None, data_dir: Path | None) -> No
     sys.exit(0 if all(row.balanced for row in rows) else 1)
 
 
-def _which(account: str) -> int | str:
-    return int(account) if account.isdigit() else account
+def _which(account: str) -> AccountId | str:
+    from holdfast.base.ids import AccountId  # noqa: PLC0415 - loaded when asked for
+
+    return AccountId(int(account)) if account.isdigit() else account

@@ -23,7 +23,7 @@ from holdfast.domains.merchants import MerchantRules, Merchants, Role
 from holdfast.flows import chart
 
 ASSETS: Final = ("CNY", "USD", "EUR", "JPY")
-RAIL_ORDER: Final = ("north", "south", "harbour")
+RAIL_ORDER: Final = ("north", "south", "harbour", "book")
 """The shop's own rule: it prefers North, the cheaper one. So there is something to see when North breaks."""
 
 SHOP_NAME: Final = "Tidepool Tea"

@@ -95,11 +95,27 @@ def pause(desk: Desk, draft: Draft, attempt: Attempt, tries: int) -> timedelta:
         and draft.now < deadline
         and not (attempt.state is _S.PENDING and desk.traits[attempt.rail].confirms_later)
     )
-    pauses = settings.live_pauses_s if live else settings.pauses_s
-    seconds = pauses[min(tries, len(pauses) - 1)] * (0.85 + (attempt.id.int & 0xFF) / 853.0)
+    if live:
+        seconds = settings.live_pauses_s[min(tries, len(settings.live_pauses_s) - 1)]
+    else:
+        since = attempt.sent_at or attempt.created_at
+        if deadline is not None and since < deadline <= draft.now:
+            since = deadline  # what was tried in haste while the payer waited does not make the rest slow
+        seconds = _rung(settings.pauses_s, (draft.now - since).total_seconds())
+    seconds *= 0.85 + (attempt.id.int & 0xFF) / 853.0
     if attempt.expires_at is not None and draft.now < attempt.expires_at:
         seconds = min(seconds, (attempt.expires_at - draft.now).total_seconds() + 0.001)
     return timedelta(seconds=seconds)
+
+
+def _rung(pauses: tuple[float, ...], elapsed_s: float) -> float:
+    """Return the pause that is due once `elapsed_s` have gone by, were they spent in these pauses."""
+    reached = 0.0
+    for seconds in pauses:
+        reached += seconds
+        if reached > elapsed_s:
+            return seconds
+    return pauses[-1]
 
 
 _WORDS: Final = {

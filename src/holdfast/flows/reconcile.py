@@ -16,7 +16,7 @@ from holdfast.base.money import Money
 from holdfast.domains.ledger.model import Unit
 from holdfast.domains.payments import store
 from holdfast.domains.payments.errors import PaymentBusy
-from holdfast.domains.payments.model import Attempt, AttemptState, Case, Evidence
+from holdfast.domains.payments.model import Attempt, AttemptState, Case, Evidence, changed
 from holdfast.domains.payments.ports import RailEvent, Said, SettlementRow
 from holdfast.domains.payments.rules.actions import Send
 from holdfast.domains.payments.rules.cascade import decide
@@ -186,6 +186,8 @@ async def settle_from_file(
             corrected.append(reference)
         else:
             agreed += 1
+        if until is not None:
+            await _ask_refunds_again(desk, attempt, lines, until)
     missing: list[Attempt] = []
     if since is not None and until is not None:
         missing = await _settle_absent(desk, rail, since, until, listed, corrected)
@@ -218,6 +220,27 @@ async def _settle_lines(desk: Desk, attempt: Attempt, lines: list[SettlementRow]
         return False
     after = await desk.book.find_attempt(attempt.rail, attempt.reference, None)
     return after is not None and after.state is not before
+
+
+async def _ask_refunds_again(
+    desk: Desk, attempt: Attempt, lines: list[SettlementRow], until: datetime
+) -> None:
+    """Refunds asked for before `until` that the file, complete until then, does not list: they were not done."""
+    case = await desk.book.case(attempt.payment_id)
+    if case is None or case.payment.kept != attempt.id:
+        return
+    given = sum(line.amount.amount_minor for line in lines if line.kind == "return")
+    known = sum(r.amount.amount_minor for r in case.refunds if r.state == "succeeded")
+    lost = [r for r in case.refunds if r.state == "sending" and r.created_at < until]
+    if not lost or given >= known + lost[0].amount.amount_minor:
+        return
+    draft = Draft(desk, case)
+    draft.put_refund(changed(lost[0], state="pending", next_at=None, updated_at=draft.now))
+    words = f"The refund is not in the settlement file of {attempt.rail}: it was not done, and is asked for again"
+    draft.note("told", words, attempt)
+    draft.set(next_step_at=draft.now)
+    if (await draft.commit()).status != "committed":
+        raise PaymentBusy
 
 
 async def _settle_absent(

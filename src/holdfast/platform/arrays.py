@@ -32,7 +32,8 @@ _OIDS: Final = {
 }  # fmt: skip
 _NULL: Final = struct.pack("!i", -1)
 _INT_DTYPES: Final = {
-    oid: (np.dtype([("length", ">i4"), ("value", f">i{size}")]), size) for oid, size in ((20, 8), (23, 4), (21, 2))
+    oid: (np.dtype([("length", ">i4"), ("value", f">i{size}")]), size)
+    for oid, size in ((20, 8), (23, 4), (21, 2))
 }
 _UUID_DTYPE: Final = np.dtype([("length", ">i4"), ("value", "V16")])
 

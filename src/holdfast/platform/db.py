@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -35,7 +36,13 @@ class Database:
             max_size=connections_max,
             open=False,
             timeout=5.0,
-            kwargs={"autocommit": True, "options": "-c statement_timeout=30s -c idle_in_transaction_session_timeout=60s"},
+            kwargs={
+                "autocommit": True,
+                "options": "-c statement_timeout=30s -c idle_in_transaction_session_timeout=60s",
+                # psycopg's own prepared statements are deallocated, all of the session's, after any rollback: that
+                # would take those of `exchange` away behind its back.
+                "prepare_threshold": None,
+            },
         )
 
     async def open(self) -> None:
@@ -52,17 +59,43 @@ class Database:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """Lend a connection in autocommit. Raises: `DatabaseUnavailable` when none can be had."""
-        try:
-            lent = await self._pool.getconn()
-        except psycopg.OperationalError as error:
-            raise DatabaseUnavailable from error
+        lent = await self._lend()
         try:
             yield lent
         finally:
             await self._pool.putconn(lent)
+
+    async def _lend(self) -> Connection:
+        """Take a connection from the pool, passing over those that the server has closed while they lay idle."""
+        for _ in range(self._pool.max_size + 1):
+            try:
+                lent = await self._pool.getconn()
+            except psycopg.OperationalError as error:
+                raise DatabaseUnavailable from error
+            if not _gone(lent):
+                return lent
+            await lent.close()
+            await self._pool.putconn(lent)
+        raise DatabaseUnavailable
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """Lend a connection inside one transaction, committed when the block ends."""
         async with self.connection() as lent, lent.transaction():
             yield lent
+
+
+def _gone(connection: Connection) -> bool:
+    """Whether the server has closed an idle connection, as far as the kernel knows by now. Asks nobody: microseconds."""
+    pgconn = connection.pgconn
+    if pgconn.status != psycopg.pq.ConnStatus.OK:
+        return True
+    waiting = select.poll()
+    waiting.register(pgconn.socket, select.POLLIN | select.POLLHUP)
+    if not waiting.poll(0):
+        return False
+    try:
+        pgconn.consume_input()  # a notice, or the end
+    except psycopg.OperationalError:
+        return True
+    return pgconn.status != psycopg.pq.ConnStatus.OK

@@ -84,7 +84,12 @@ async def exchange(connection: Connection, commands: Sequence[Command]) -> list[
     if failed is not None:
         for sql in fresh:
             known.pop(sql, None)
-        raise errors.error_from_result(failed, encoding="utf-8")
+        error = errors.error_from_result(failed, encoding="utf-8")
+        if isinstance(
+            error, errors.InvalidSqlStatementName
+        ):  # somebody deallocated them: prepare them all again
+            known.clear()
+        raise error
     return _without_prepares(connection, commands, fresh, results)
 
 
@@ -102,7 +107,7 @@ def _without_prepares(
     return rows
 
 
-def _results(pgconn: pq.abc.PGconn) -> Generator[Wait, Ready, list[pq.abc.PGresult]]:
+def _results(pgconn: pq.abc.PGconn) -> Generator[Wait, Ready | int, list[pq.abc.PGresult]]:
     """Send what is waiting, and read results up to the sync."""
     while pgconn.flush():
         ready = yield Wait.RW

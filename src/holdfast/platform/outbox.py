@@ -16,12 +16,13 @@ must bear coming twice after a restore.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID
+
+import msgspec
 
 from holdfast.base.ids import EventId
 from holdfast.platform.db import Connection, Database
@@ -43,7 +44,7 @@ class Event:
     at: datetime
 
 
-_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
+_encode: Final = msgspec.json.Encoder(enc_hook=str).encode
 
 ADD: Final = Statement(
     name="outbox.add",
@@ -62,7 +63,7 @@ Follow = Callable[[Connection, Sequence[Event]], Awaitable[None]]
 
 def announce(event: Event) -> Write:
     """Return the write that announces `event` if, and only if, its unit commits."""
-    facts = _encode(event.facts)
+    facts = _encode(event.facts).decode()
     return Write(ADD, (event.id, event.type, event.owner, event.subject, facts, event.at))
 
 

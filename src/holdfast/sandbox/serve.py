@@ -46,7 +46,7 @@ async def serve(
     `ready` is told the port, and the ports of the doors. Raises: `PortTaken`.
     """
     now = clock or SystemClock()
-    store = Store(settings.folder / "sandbox.sqlite3")
+    store = Store(settings.folder / "books.sqlite3")
     engine = Engine(
         store, settings.instances, seed=settings.seed, now_ms=lambda: int(now.now().timestamp() * 1000)
     )

@@ -46,6 +46,7 @@ create table if not exists book (
     at_ms integer not null,
     reference text not null,
     object text not null,
+    source text not null,
     what text not null,
     amount_minor integer not null,
     currency text not null
@@ -109,6 +110,20 @@ class Timer:
     instance: str
     what: str
     object: str
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """A line of the book: money taken (`capture`) or given back (`refund`; negative: the refund failed)."""
+
+    seq: int
+    at_ms: int
+    reference: str
+    object: str
+    source: str
+    what: str
+    amount_minor: int
+    currency: str
 
 
 class Store:
@@ -229,12 +244,16 @@ class Store:
         what: str,
         amount_minor: int,
         currency: str,
+        source: str = "",
     ) -> None:
-        """Write one line into the book: `hold`, `release`, `capture` or `refund` of `amount_minor`."""
+        """Write one line into the book: `hold`, `release`, `capture` or `refund` of `amount_minor`.
+
+        `obj` is the payment that it belongs to, `source` what made the movement.
+        """
         self._db.execute(
-            "insert into book (instance, at_ms, reference, object, what, amount_minor, currency)"
-            " values (?, ?, ?, ?, ?, ?, ?)",
-            (instance, at_ms, reference, obj, what, amount_minor, currency),
+            "insert into book (instance, at_ms, reference, object, source, what, amount_minor, currency)"
+            " values (?, ?, ?, ?, ?, ?, ?, ?)",
+            (instance, at_ms, reference, obj, source, what, amount_minor, currency),
         )
 
     def book(self, instance: str, *, reference: str | None = None) -> list[Doc]:
@@ -263,15 +282,19 @@ class Store:
         ]
 
     def settled(
-        self, instance: str, *, from_ms: int, to_ms: int
-    ) -> list[tuple[int, str, str, str, int, str]]:
-        """Return the captures and refunds in the book from `from_ms` until before `to_ms`, in order."""
+        self, instance: str, *, from_ms: int, to_ms: int, before: int | None = None, limit: int = -1
+    ) -> list[Movement]:
+        """Return captures and refunds from `from_ms` until before `to_ms`, newest first.
+
+        `before`: only those with an earlier `seq`.
+        """
         rows = self._db.execute(
-            "select at_ms, reference, object, what, amount_minor, currency from book where instance = ?"
-            " and what in ('capture', 'refund') and at_ms >= ? and at_ms < ? order by seq",
-            (instance, from_ms, to_ms),
+            "select seq, at_ms, reference, object, source, what, amount_minor, currency from book"
+            " where instance = ? and what in ('capture', 'refund') and at_ms >= ? and at_ms < ? and seq < ?"
+            " order by seq desc limit ?",
+            (instance, from_ms, to_ms, 2**62 if before is None else before, limit),
         )
-        return rows.fetchall()
+        return [Movement(*row) for row in rows]
 
     # webhooks owed, things due later
 

@@ -120,7 +120,7 @@ async def _open(app: App, form: dict[str, Any]) -> PaymentId:
         methods=tuple(_method(one) for one in (chosen, *others)),
         reference=key,
         description=product.name,
-        rail_order=demo.RAIL_ORDER,
+        rail_order=_rail_order(app, chosen),
     )
     content = f"{product.id} {chosen.id} {len(others)}".encode()
     fingerprint = idempotency.fingerprint("checkout", content)
@@ -139,6 +139,12 @@ async def _earlier(app: App, key: str) -> PaymentId:
     if found is None:
         raise TooManyCheckouts
     return PaymentId(parse("pay", found.subject))
+
+
+def _rail_order(app: App, chosen: Instrument) -> tuple[str, ...]:
+    """Return the shop's order of rails, those before all others that serve what the payer chose."""
+    serving = {name for name, traits in app.desk.traits.items() if chosen.kind.value in traits.methods}
+    return tuple(sorted(demo.RAIL_ORDER, key=lambda rail: rail not in serving))
 
 
 def _method(instrument: Instrument) -> Method:

@@ -80,6 +80,16 @@ class _Reader:
     language: Language
     silent: dict[AttemptId, str] = field(default_factory=dict)
     asked: set[AttemptId] = field(default_factory=set)
+    heard: dict[AttemptId, object] = field(default_factory=dict)
+
+    def nothing_new(self, entry: JournalEntry) -> bool:
+        """Tell whether a line only repeats what the rail was heard to say last."""
+        if entry.attempt_id is None or entry.event not in ("answer", "told"):
+            return False
+        said = entry.facts.get("said")
+        before = self.heard.get(entry.attempt_id)
+        self.heard[entry.attempt_id] = said
+        return entry.event == "told" and said == before
 
     def words(self, entry: JournalEntry) -> str:
         """Return what a line says."""
@@ -133,9 +143,11 @@ class _Reader:
 def explained(
     payment: Payment, attempts: Sequence[Attempt], journal: Sequence[JournalEntry], language: Language
 ) -> tuple[Line, ...]:
-    """Return the journal as lines to read, oldest first."""
+    """Return the journal as lines to read, oldest first; messages that repeat an answer are left out."""
     reader = _Reader(payment, {one.id: one for one in attempts}, language)
     begin = payment.created_at
     return tuple(
-        Line(entry.at, max(0.0, (entry.at - begin).total_seconds()), reader.words(entry)) for entry in journal
+        Line(entry.at, max(0.0, (entry.at - begin).total_seconds()), reader.words(entry))
+        for entry in journal
+        if not reader.nothing_new(entry)
     )

@@ -50,7 +50,7 @@ TROUBLES: Final[dict[str, Trouble]] = {
     "refuse": Trouble(N_("Refuses"), N_("Turns every connection away"), ({"fault": "refuse"},)),
     "lost": Trouble(
         N_("Loses answers"),
-        N_("Does what it is asked, but its answer never comes"),
+        N_("Acts, but its answer never comes"),
         ({"fault": "mute", "operations": ["confirm", "capture", "initiate"]}, {"fault": "webhook_drop"}),
     ),
     "decline": Trouble(N_("Declines"), N_("Says no to every payment"), ({"fault": "decline"},)),

@@ -195,16 +195,16 @@ def _track(
     rail = rail_name(attempt.rail, language)
     live = attempt.state not in SETTLED
     until = end if live else attempt.updated_at
-    moments = _states(attempt, journal)
+    moments = _stretches(attempt, journal, until)
     edges = [at for at, _ in moments] + [until]
 
     def place(at: datetime) -> int:
         return min(SCALE, max(0, round((at - begin) / timedelta(seconds=span_s) * SCALE)))
 
     pieces = []
-    for (start, stop), (_, state) in zip(pairwise(edges), moments, strict=True):
+    for (start, stop), (_, tone) in zip(pairwise(edges), moments, strict=True):
         left = min(place(start), SCALE - _MARK_MIN)
-        pieces.append(Piece(words.ATTEMPTS[state].tone, left, max(_MARK_MIN, place(stop) - left)))
+        pieces.append(Piece(tone, left, max(_MARK_MIN, place(stop) - left)))
     return Track(
         rail=rail,
         method=attempt.method.label,
@@ -220,6 +220,18 @@ def _track(
 def _said(attempt: Attempt, now: datetime) -> words.Said:
     waiting = attempt.state is AttemptState.SENDING and now - attempt.updated_at > WAITING_AFTER
     return words.WAITING if waiting else words.ATTEMPTS[attempt.state]
+
+
+def _stretches(
+    attempt: Attempt, journal: Sequence[JournalEntry], until: datetime
+) -> list[tuple[datetime, str]]:
+    """Return when the attempt's bar takes on each tone: a request that is waited for long turns to doubt."""
+    states = _states(attempt, journal)
+    tones = [(at, words.ATTEMPTS[state].tone) for at, state in states]
+    first_ends = tones[1][0] if len(tones) > 1 else until
+    if first_ends - attempt.created_at > WAITING_AFTER:
+        tones.insert(1, (attempt.created_at + WAITING_AFTER, words.WAITING.tone))
+    return [one for place, one in enumerate(tones) if place == 0 or one[1] != tones[place - 1][1]]
 
 
 def _states(attempt: Attempt, journal: Sequence[JournalEntry]) -> list[tuple[datetime, AttemptState]]:

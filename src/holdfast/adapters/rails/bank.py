@@ -25,9 +25,18 @@ from urllib.parse import quote, urlencode
 
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from holdfast.adapters.rails.wire import RailEventInvalid, RailSettings, Wire, document, unanswered
+from holdfast.adapters.rails.wire import (
+    UNREADABLE,
+    RailEventInvalid,
+    RailSettings,
+    SettlementFileInvalid,
+    Wire,
+    document,
+    unanswered,
+    unreadable,
+)
 from holdfast.base.clock import Clock
-from holdfast.base.errors import HoldfastError, Unavailable
+from holdfast.base.errors import HoldfastError
 from holdfast.base.limits import BANK_CLOCK_SKEW_S, BANK_EXPIRES_S, SETTLEMENT_FILE_TIMEOUT_S
 from holdfast.base.money import Money, asset
 from holdfast.domains.payments.ports import (
@@ -56,12 +65,6 @@ _STATUS: Final = {
     "rejected": Said.DECLINED,
     "expired": Said.DECLINED,
 }
-
-
-class SettlementFileInvalid(Unavailable):
-    """The settlement file is incomplete or cannot be read. Nothing of it was used."""
-
-    code = "settlement_file_invalid"
 
 
 class BankRail:
@@ -105,6 +108,12 @@ class BankRail:
                 Said.NOT_SENT, code="asset_unsupported", message="This rail does not take that asset."
             )
         wire = Wire(self._http, self._settings, self._traits, self._clock, order)
+        try:
+            return await self._carry_out(wire, order)
+        except UNREADABLE as error:
+            return unreadable(error)
+
+    async def _carry_out(self, wire: Wire, order: Order) -> Answer:
         match order.op:
             case Op.AUTHORIZE:
                 return await self._initiate(wire, order)

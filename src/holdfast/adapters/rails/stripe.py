@@ -31,9 +31,18 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
-from holdfast.adapters.rails.wire import RailEventInvalid, RailSettings, Wire, document, unanswered
+from holdfast.adapters.rails.wire import (
+    UNREADABLE,
+    RailEventInvalid,
+    RailSettings,
+    SettlementFileInvalid,
+    Wire,
+    document,
+    unanswered,
+    unreadable,
+)
 from holdfast.base.clock import Clock
-from holdfast.base.limits import RAIL_EVENT_AGE_S_MAX
+from holdfast.base.limits import RAIL_EVENT_AGE_S_MAX, SETTLEMENT_FILE_TIMEOUT_S, SETTLEMENT_PAGES_MAX
 from holdfast.base.money import ASSETS, Asset, Money
 from holdfast.domains.payments.ports import (
     Answer,
@@ -44,8 +53,9 @@ from holdfast.domains.payments.ports import (
     RailEvent,
     RailTraits,
     Said,
+    SettlementRow,
 )
-from holdfast.platform.http import HttpClient, Reply
+from holdfast.platform.http import HttpClient, NoAnswer, NotSent, Reply
 
 REFERENCE: Final = "holdfast_reference"
 """The metadata key under which Stripe keeps our reference."""
@@ -102,6 +112,12 @@ class StripeRail:
                 Said.NOT_SENT, code="asset_unsupported", message="This rail does not take that asset."
             )
         wire = Wire(self._http, self._settings, self._traits, self._clock, order)
+        try:
+            return await self._carry_out(wire, order)
+        except UNREADABLE as error:
+            return unreadable(error)
+
+    async def _carry_out(self, wire: Wire, order: Order) -> Answer:
         match order.op:
             case Op.AUTHORIZE:
                 return await self._authorize(wire, order)
@@ -287,7 +303,42 @@ class StripeRail:
         headers = self._headers(key) | {"content-type": "application/x-www-form-urlencoded"}
         return await wire.call("POST", path, headers, urlencode(form).encode())
 
-    # webhooks
+    # messages and files
+
+    async def settlement(self, since: datetime, until: datetime) -> tuple[SettlementRow, ...]:
+        """Fetch what was captured and given back from `since` until before `until`, both to the second.
+
+        Raises: `SettlementFileInvalid`.
+        """
+        span = {"created[gte]": str(int(since.timestamp())), "created[lt]": str(int(until.timestamp()))}
+        rows: list[SettlementRow] = []
+        after: dict[str, str] = {}
+        for _ in range(SETTLEMENT_PAGES_MAX):
+            query = urlencode({**span, **after, "limit": "100", "expand[]": "data.source"})
+            doc = await self._settlement_page("/v1/balance_transactions?" + query)
+            try:
+                rows += [row for one in doc["data"] if (row := _settlement_row(self._settings.name, one))]
+                if not doc["has_more"]:
+                    return tuple(reversed(rows))
+                after = {"starting_after": str(doc["data"][-1]["id"])}
+            except (KeyError, TypeError, ValueError, IndexError) as error:
+                raise SettlementFileInvalid(f"The list of movements cannot be read: {error!r}") from error
+        raise SettlementFileInvalid(
+            "The list of movements has more pages than allowed; ask for less time at once."
+        )
+
+    async def _settlement_page(self, path: str) -> dict[str, Any]:
+        url = self._settings.base_url.rstrip("/") + path
+        try:
+            reply = await self._http.call(
+                "GET", url, timeout_s=SETTLEMENT_FILE_TIMEOUT_S, headers=self._headers()
+            )
+        except (NotSent, NoAnswer) as error:
+            raise SettlementFileInvalid(f"The list of movements was not fetched: {error.message}") from error
+        doc = document(reply)
+        if reply.status != 200 or doc is None:
+            raise SettlementFileInvalid(f"The list of movements was answered with {reply.status}.")
+        return doc
 
     def read_event(self, headers: Mapping[str, str], body: bytes) -> RailEvent | None:
         """Check a webhook's signature and read it; None when it says nothing about an attempt.
@@ -354,6 +405,31 @@ def _event(rail: str, event: dict[str, Any], obj: dict[str, Any]) -> RailEvent |
     return None
 
 
+_MOVES: Final = {
+    "charge": ("charge", 1),
+    "payment": ("charge", 1),
+    "refund": ("return", -1),
+    "payment_refund": ("return", -1),
+    "refund_failure": ("return", -1),
+    "payment_failure_refund": ("return", -1),
+}
+"""Types of balance transactions that belong to a payment, and the sign that makes their amount ours."""
+
+
+def _settlement_row(rail: str, one: Mapping[str, Any]) -> SettlementRow | None:
+    """Read a balance transaction; None for fees and payouts. A failed refund is a negative return."""
+    if one["type"] not in _MOVES:
+        return None
+    kind, sign = _MOVES[one["type"]]
+    source = one["source"]
+    amount = _money(one, sign * int(one["amount"]))
+    if amount is None:
+        return None
+    reference = str(source.get("metadata", {}).get(REFERENCE, ""))
+    at = datetime.fromtimestamp(int(one["created"]), UTC)
+    return SettlementRow(rail, reference, str(source["payment_intent"]), kind, amount, at)
+
+
 # reading answers
 
 
@@ -385,18 +461,15 @@ def _read_intent(reply: Reply, order: Order) -> Answer:
     doc = document(reply)
     if reply.status != 200 or doc is None:
         return _read_error(reply, doc, order)
-    return _state(doc, order)
+    return _state(doc)
 
 
-def _state(intent: Mapping[str, Any], order: Order) -> Answer:
+def _state(intent: Mapping[str, Any]) -> Answer:
     """Say what an intent's status means for the attempt."""
     remote_id, status = intent.get("id"), intent.get("status")
     match status:
         case "requires_capture":
             held = _money(intent, int(intent["amount_capturable"]))
-            if order.op is not Op.CAPTURE and held != order.amount:
-                text = f"The rail holds {held} instead of {order.amount}."
-                return Answer(Said.UNKNOWN, Evidence.QUERY, remote_id, "amount_mismatch", text, held)
             return Answer(Said.AUTHORIZED, Evidence.QUERY, remote_id, amount=held)
         case "succeeded":
             taken = _money(intent, int(intent["amount_received"]))
@@ -443,7 +516,7 @@ def _read_error(reply: Reply, doc: Mapping[str, Any] | None, order: Order) -> An
             and isinstance(intent, dict)
             and order.op is not Op.REFUND
         ):
-            return _state(intent, order)
+            return _state(intent)
         case 400 if kind == "idempotency_error":
             return unanswered(kind, message)
         case 400 if code == "charge_expired_for_capture":

@@ -8,20 +8,26 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from holdfast.base.clock import Clock
-from holdfast.base.errors import Refused
+from holdfast.base.errors import HoldfastError, Refused, Unavailable
 from holdfast.base.limits import RAIL_CALL_TIMEOUT_S_MAX
 from holdfast.base.secret import Secret
 from holdfast.domains.payments.ports import Answer, Evidence, Order, RailTraits, Said
-from holdfast.platform.http import HttpClient, NoAnswer, NotSent, Reply
+from holdfast.platform.http import HttpClient, NoAnswer, NotSent, Reply, UrlInvalid
 
 
 class RailEventInvalid(Refused):
     """The message does not come from the rail that it names, or cannot be read."""
 
     code = "rail_event_invalid"
+
+
+class SettlementFileInvalid(Unavailable):
+    """The settlement file is incomplete or cannot be read. Nothing of it was used."""
+
+    code = "settlement_file_invalid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +73,21 @@ class Wire:
             return await self._http.call(
                 method, self._base.rstrip("/") + path, timeout_s=self.left_s, headers=headers, body=body
             )
+        except UrlInvalid as error:
+            return Answer(Said.NOT_SENT, Evidence.QUERY, code=error.code, message=error.message)
         except NotSent as error:
             return Answer(Said.NOT_SENT, Evidence.QUERY, code=error.reason, message=error.message)
         except NoAnswer as error:
             return unanswered(error.reason, error.message)
+
+
+UNREADABLE: Final = (KeyError, IndexError, TypeError, ValueError, AttributeError, HoldfastError)
+"""What reading an answer raises when it is not of the shape that the rail documents."""
+
+
+def unreadable(error: BaseException) -> Answer:
+    """Say that an answer came and could not be understood: it proves nothing."""
+    return unanswered("unreadable", f"The answer could not be read: {error!r}"[:500])
 
 
 def unanswered(code: str, message: str, *, remote_id: str | None = None) -> Answer:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from holdfast.base.limits import METADATA_KEY_CHARS_MAX, METADATA_KEYS_MAX, METADATA_VALUE_CHARS_MAX, REFERENCE_CHARS_MAX
+from holdfast.base.limits import (
+    METADATA_KEY_CHARS_MAX,
+    METADATA_KEYS_MAX,
+    METADATA_VALUE_CHARS_MAX,
+    REFERENCE_CHARS_MAX,
+)
 from holdfast.domains.ledger.errors import AccountInvalid, MetadataTooLarge, TransferInvalid
 from holdfast.domains.ledger.model import NewAccount, NewTransfer
 from holdfast.domains.ledger.rules import ASSET_NUMBERS, RULE_NUMBERS

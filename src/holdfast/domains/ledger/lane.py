@@ -25,7 +25,12 @@ import psycopg
 
 from holdfast.base.clock import Clock, SystemClock
 from holdfast.base.errors import HoldfastError, Unavailable
-from holdfast.base.limits import BATCH_TRANSFERS_MAX, LANE_BATCH_UNITS_MAX, LANE_QUEUE_UNITS_MAX, LINKED_TRANSFERS_MAX
+from holdfast.base.limits import (
+    BATCH_TRANSFERS_MAX,
+    LANE_BATCH_UNITS_MAX,
+    LANE_QUEUE_UNITS_MAX,
+    LINKED_TRANSFERS_MAX,
+)
 from holdfast.domains.ledger.checks import check_transfer
 from holdfast.domains.ledger.errors import ChainTooLong, CommitUnknown, LaneFull, WriteRejected
 from holdfast.domains.ledger.model import Outcome, Posting, Unit, UnitOutcome
@@ -62,10 +67,12 @@ class Job:
         """Say what became of the unit."""
         if self.guard_failed is not None:
             return UnitOutcome("conflict", guard_failed=self.guard_failed)
-        return UnitOutcome("committed" if self.moved else "refused", tuple(p for group in self.postings for p in group))
+        return UnitOutcome(
+            "committed" if self.moved else "refused", tuple(p for group in self.postings for p in group)
+        )
 
 
-class _ConnectionLost(Exception):  # noqa: N818 - told apart from errors of the database by whoever catches it
+class _ConnectionLost(Exception):
     """The connection broke. `committing`: the commit was sent, so it may have happened."""
 
     def __init__(self, *, committing: bool) -> None:
@@ -79,7 +86,11 @@ class GroupCommitLane:
     """
 
     def __init__(
-        self, database: Database, clock: Clock | None = None, *, batch_transfers_max: int = BATCH_TRANSFERS_MAX
+        self,
+        database: Database,
+        clock: Clock | None = None,
+        *,
+        batch_transfers_max: int = BATCH_TRANSFERS_MAX,
     ) -> None:
         self._database = database
         self._clock = clock or SystemClock()
@@ -257,7 +268,9 @@ class GroupCommitLane:
         if plan is not None:
             await _settle(connection, jobs, plan, results[-1])
 
-    async def _step_by_step(self, connection: Connection, batch: _Batch) -> tuple[list[Job], Plan | None, list[Rows]]:
+    async def _step_by_step(
+        self, connection: Connection, batch: _Batch
+    ) -> tuple[list[Job], Plan | None, list[Rows]]:
         """Check the guards that claim only for units whose other guards hold, and post only for units that are left."""
         batch.forget()
         begin = [_BEGIN]
@@ -270,7 +283,11 @@ class GroupCommitLane:
         left = self._batch([job for job in batch.jobs if job.guard_failed is None])
         if left.plan is None:
             return left.jobs, None, []
-        return left.jobs, left.plan, await exchange(connection, [(posting.POST, left.plan.parameters(strict=False))])
+        return (
+            left.jobs,
+            left.plan,
+            await exchange(connection, [(posting.POST, left.plan.parameters(strict=False))]),
+        )
 
     async def _after_loss(self, jobs: list[Job], *, committing: bool) -> None:
         """Answer jobs whose connection broke: nothing has moved, or what the tables say, or unknown."""
@@ -313,7 +330,9 @@ class _Batch:
     def expect_all_posted(self) -> None:
         """Fill in the answers of a batch that is kept only when every transfer is posted."""
         for job in self.jobs:
-            job.postings = [[Posting(t.id, Outcome.POSTED, t.amount_minor or 0) for t in g.transfers] for g in job.groups]
+            job.postings = [
+                [Posting(t.id, Outcome.POSTED, t.amount_minor or 0) for t in g.transfers] for g in job.groups
+            ]
 
 
 _NO_UNIT: Final = Unit()
@@ -404,4 +423,7 @@ def _writes(jobs: Iterable[Job]) -> list[Command]:
 
 
 def _columns(statement: Statement, rows: Sequence[tuple[object, ...]]) -> tuple[arrays.Packed, ...]:
-    return tuple(arrays.column(kind, column) for kind, column in zip(statement.columns, zip(*rows, strict=True), strict=True))
+    return tuple(
+        arrays.column(kind, column)
+        for kind, column in zip(statement.columns, zip(*rows, strict=True), strict=True)
+    )

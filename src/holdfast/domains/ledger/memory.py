@@ -15,7 +15,15 @@ from holdfast.base.ids import AccountId, TransferId
 from holdfast.base.limits import LINKED_TRANSFERS_MAX
 from holdfast.domains.ledger.checks import check_account, check_transfer
 from holdfast.domains.ledger.errors import AccountExists, AccountMissing, ChainTooLong
-from holdfast.domains.ledger.model import Balance, NewAccount, NewTransfer, Outcome, Posting, Unit, UnitOutcome
+from holdfast.domains.ledger.model import (
+    Balance,
+    NewAccount,
+    NewTransfer,
+    Outcome,
+    Posting,
+    Unit,
+    UnitOutcome,
+)
 from holdfast.domains.ledger.operations import chains
 from holdfast.domains.ledger.rules import ASSET_NUMBERS, RULE_NUMBERS, Books, Rulebook
 from holdfast.platform.unit import Write
@@ -43,13 +51,17 @@ class MemoryLedger:
             there = self._accounts.get(account.number) or fresh.get(account.number)
             number = self._numbers.get(account.code, account.number)
             if number != account.number or (there is not None and there != account):
-                raise AccountExists(f"Account {account.number} or the name {account.code!r} belongs to another account.")
+                raise AccountExists(
+                    f"Account {account.number} or the name {account.code!r} belongs to another account."
+                )
             if there is None:
                 fresh[account.number] = account
         for account in fresh.values():
             self._accounts[account.number] = account
             self._numbers[account.code] = account.number
-            self.book.accounts[account.number] = Books(ASSET_NUMBERS[account.asset], RULE_NUMBERS[account.rule])
+            self.book.accounts[account.number] = Books(
+                ASSET_NUMBERS[account.asset], RULE_NUMBERS[account.rule]
+            )
 
     async def close_accounts(self, numbers: Sequence[AccountId], *, closed: bool = True) -> None:
         """Close accounts: from then on they take part in nothing but the release of holds. Raises: `AccountMissing`."""
@@ -68,7 +80,9 @@ class MemoryLedger:
             postings += self.decide(group.transfers, now, unfinished=group.unfinished)
         return postings
 
-    def decide(self, chain: Sequence[NewTransfer], now: datetime, *, unfinished: bool = False) -> list[Posting]:
+    def decide(
+        self, chain: Sequence[NewTransfer], now: datetime, *, unfinished: bool = False
+    ) -> list[Posting]:
         """Post one chain at `now`."""
         decisions = self.book.decide_chain(chain, now, unfinished=unfinished)
         if self._history is not None:
@@ -78,14 +92,18 @@ class MemoryLedger:
     async def expire_due(self, *, limit: int = 1000) -> int:
         """Release up to `limit` holds whose time is over and return how many."""
         now = self._clock.now()
-        due = [h for h in self.book.holds.values() if h.state == "open" and h.expires_at and h.expires_at <= now]
+        due = [
+            h for h in self.book.holds.values() if h.state == "open" and h.expires_at and h.expires_at <= now
+        ]
         for hold in due[:limit]:
             self.book.lapse(hold)
             if self._history is not None:
                 self._remember({hold.debit, hold.credit}, now)
         return len(due[:limit])
 
-    async def balances(self, accounts: Iterable[AccountId], *, at: datetime | None = None) -> dict[AccountId, Balance]:
+    async def balances(
+        self, accounts: Iterable[AccountId], *, at: datetime | None = None
+    ) -> dict[AccountId, Balance]:
         """Return balances now, or as they stood at `at`; an account that does not exist is left out."""
         if at is None:
             return {n: self._balance(n) for n in accounts if n in self.book.accounts}

@@ -178,4 +178,7 @@ class AssetTotals:
     def balanced(self) -> bool:
         """True when debits equal credits, posted and pending."""
         t = self.totals
-        return t.debits_posted_minor == t.credits_posted_minor and t.debits_pending_minor == t.credits_pending_minor
+        return (
+            t.debits_posted_minor == t.credits_posted_minor
+            and t.debits_pending_minor == t.credits_pending_minor
+        )

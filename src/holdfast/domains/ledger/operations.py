@@ -1,7 +1,7 @@
 """Writing: the ledger on PostgreSQL, and the lane on which everything that changes money or payment state commits.
 
-    PostgresLedger(database)     opens accounts, posts lists of transfers, reads balances
-    GroupCommitLane(database)    commits units; those that arrive while a commit is under way share the next one
+PostgresLedger(database)     opens accounts, posts lists of transfers, reads balances
+GroupCommitLane(database)    commits units; those that arrive while a commit is under way share the next one
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ __all__ = ["GroupCommitLane", "PostgresLedger", "chains", "expire_due"]
 def chains(transfers: Sequence[NewTransfer]) -> list[Group]:
     """Cut a list of transfers into chains. Raises: `ChainTooLong`, `BatchTooLarge`."""
     if len(transfers) > BATCH_TRANSFERS_MAX:
-        raise BatchTooLarge(f"{len(transfers)} transfers are more than {BATCH_TRANSFERS_MAX}, which one commit takes.")
+        raise BatchTooLarge(
+            f"{len(transfers)} transfers are more than {BATCH_TRANSFERS_MAX}, which one commit takes."
+        )
     groups = []
     chain: list[NewTransfer] = []
     for t in transfers:
@@ -87,7 +89,9 @@ class PostgresLedger:
         postings = await self._lane.post([Group((t,)) for t in due])
         return sum(p.outcome is Outcome.POSTED for p in postings)
 
-    async def balances(self, accounts: Iterable[AccountId], *, at: datetime | None = None) -> dict[AccountId, Balance]:
+    async def balances(
+        self, accounts: Iterable[AccountId], *, at: datetime | None = None
+    ) -> dict[AccountId, Balance]:
         """Return balances now, or as they stood at `at`; an account that does not exist is left out."""
         return await queries.balances(self._database, list(accounts), at=at)
 

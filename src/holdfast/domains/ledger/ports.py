@@ -34,7 +34,9 @@ class Ledger(Protocol):
         """Post transfers in order, in one durable commit; `linked` ones as chains; an answer for each."""
         ...
 
-    async def balances(self, accounts: Sequence[AccountId], *, at: datetime | None = None) -> dict[AccountId, Balance]:
+    async def balances(
+        self, accounts: Sequence[AccountId], *, at: datetime | None = None
+    ) -> dict[AccountId, Balance]:
         """Return balances now, or as they stood at `at`; an account that does not exist is left out."""
         ...
 

@@ -42,7 +42,11 @@ async def _balance_at(connection: Connection, account: AccountId, at: datetime) 
 
 
 async def statement(
-    database: Database, account: AccountId, *, before: TransferId | None = None, limit: int = PAGE_ROWS_DEFAULT
+    database: Database,
+    account: AccountId,
+    *,
+    before: TransferId | None = None,
+    limit: int = PAGE_ROWS_DEFAULT,
 ) -> list[Entry]:
     """Return an account's entries, newest first, each with the balance after it; `before` is the last of the page before.
 
@@ -101,5 +105,3 @@ async def find(database: Database, ids: Sequence[TransferId]) -> dict[TransferId
     """Return what became of each id that the ledger has seen."""
     async with database.connection() as connection:
         return await reading.find(connection, ids)
-
-

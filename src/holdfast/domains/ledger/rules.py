@@ -39,7 +39,15 @@ KEPT: Final = frozenset(outcome for outcome in Outcome if outcome >= Outcome.DEB
 class Books:
     """One account's sums, minor units, as they change."""
 
-    __slots__ = ("asset", "closed", "credits_pending", "credits_posted", "debits_pending", "debits_posted", "rule")
+    __slots__ = (
+        "asset",
+        "closed",
+        "credits_pending",
+        "credits_posted",
+        "debits_pending",
+        "debits_posted",
+        "rule",
+    )
 
     def __init__(self, asset: int, rule: int = FREE, *, closed: bool = False) -> None:
         self.asset = asset
@@ -57,7 +65,13 @@ class Hold:
     __slots__ = ("amount", "asset", "credit", "debit", "expires_at", "state")
 
     def __init__(
-        self, debit: int, credit: int, asset: int, amount: int, expires_at: datetime | None, state: HoldState = "open"
+        self,
+        debit: int,
+        credit: int,
+        asset: int,
+        amount: int,
+        expires_at: datetime | None,
+        state: HoldState = "open",
     ) -> None:
         self.debit = debit
         self.credit = credit
@@ -115,7 +129,9 @@ class Rulebook:
         self.known: dict[UUID, tuple[NewTransfer, int]] = {}
         self.refused: dict[UUID, Outcome] = {}
 
-    def decide_chain(self, chain: Sequence[NewTransfer], now: datetime, *, unfinished: bool = False) -> list[Decision]:
+    def decide_chain(
+        self, chain: Sequence[NewTransfer], now: datetime, *, unfinished: bool = False
+    ) -> list[Decision]:
         """Decide transfers that succeed or fail together; when one is refused the others leave no trace.
 
         `unfinished`: the list of transfers ended inside the chain.
@@ -137,7 +153,9 @@ class Rulebook:
         if broken:
             for t in reversed(made):
                 self._undo(t)
-            decisions = [(Outcome.LINKED_TRANSFER_FAILED, 0) if d[0] is Outcome.POSTED else d for d in decisions]
+            decisions = [
+                (Outcome.LINKED_TRANSFER_FAILED, 0) if d[0] is Outcome.POSTED else d for d in decisions
+            ]
         if unfinished and decisions[-1][0] is not Outcome.EXISTS:
             decisions[-1] = (Outcome.LINKED_CHAIN_OPEN, 0)
         return decisions

@@ -159,7 +159,7 @@ class _Proof:
     def _batches_without_transfers(self, before: int | None) -> None:
         """Check batches that hold only refusals, up to `before`."""
         while self._batches.next is not None and (before is None or self._batches.next[0] < before):
-            empty = {name: b"" for name in _HASHED}
+            empty = dict.fromkeys(_HASHED, b"")
             self._batch(self._batches.take(), None, empty, {})
 
     def _extras_of(self, number: int) -> dict[int, tuple[Any, ...]]:
@@ -169,7 +169,13 @@ class _Proof:
             found[row[0] & (_SLOTS - 1)] = row
         return found
 
-    def _batch(self, batch: tuple[Any, ...], rows: Rows | None, columns: dict[str, bytes], extras: dict[int, tuple[Any, ...]]) -> None:
+    def _batch(
+        self,
+        batch: tuple[Any, ...],
+        rows: Rows | None,
+        columns: dict[str, bytes],
+        extras: dict[int, tuple[Any, ...]],
+    ) -> None:
         number, chain, position, at, transfers, refusals, stored = batch
         count = 0 if rows is None else len(rows)
         before, previous = self._chains.get(chain, (0, b""))
@@ -177,7 +183,10 @@ class _Proof:
             self._find(number, f"batch {number}: chain {chain} goes from position {before} to {position}")
         refused = self._refused(number)
         if count != transfers or len(refused) != refusals:
-            self._find(number, f"batch {number} has {count} transfers and {len(refused)} refusals, not {transfers} and {refusals}")
+            self._find(
+                number,
+                f"batch {number} has {count} transfers and {len(refused)} refusals, not {transfers} and {refusals}",
+            )
         moment = (at - _EPOCH) // timedelta(microseconds=1)
         if rows is not None:
             places = rows["seq"].astype(np.int64) & (_SLOTS - 1)
@@ -190,7 +199,11 @@ class _Proof:
             digest.update(_array_head(_OIDS[name], count, nulls=False))
             digest.update(columns[name])
         for name, place in _EXTRA_PLACES.items():
-            digest.update(_optional(name, [extras[i][place] if i in extras else None for i in range(count)] if extras else []))
+            digest.update(
+                _optional(
+                    name, [extras[i][place] if i in extras else None for i in range(count)] if extras else []
+                )
+            )
         digest.update(_optional("id", [r[1] for r in refused]))
         digest.update(_optional("outcome", [r[2] for r in refused]))
         if digest.digest() != bytes(stored):
@@ -213,7 +226,12 @@ class _Proof:
         """Follow what is reserved; fill in what each settling or releasing transfer takes off the pending sums."""
         for i in np.flatnonzero(rows["kind"] != 0).tolist():
             row = rows[i]
-            kind, debit, credit, amount = int(row["kind"]), int(row["debit"]), int(row["credit"]), int(row["amount"])
+            kind, debit, credit, amount = (
+                int(row["kind"]),
+                int(row["debit"]),
+                int(row["credit"]),
+                int(row["amount"]),
+            )
             extra = extras.get(i)
             if kind == 1:
                 expires = extra[5] if extra else None
@@ -221,23 +239,33 @@ class _Proof:
                 continue
             hold = self._open.pop(extra[4].bytes, None) if extra and extra[4] else None
             if hold is None:
-                self._find(number, f"batch {number}: transfer {_text(row['id'])} settles a hold that is not open")
+                self._find(
+                    number, f"batch {number}: transfer {_text(row['id'])} settles a hold that is not open"
+                )
                 continue
             released[i] = hold[3]
             if hold[:2] != (debit, credit) or amount > hold[3] or (kind != 2 and amount != hold[3]):
-                self._find(number, f"batch {number}: transfer {_text(row['id'])} does not fit the hold that it settles")
+                self._find(
+                    number,
+                    f"batch {number}: transfer {_text(row['id'])} does not fit the hold that it settles",
+                )
 
     def _finish(self) -> None:
         if self._extras.next is not None or self._refusals.next is not None:
             self._find(None, "there are transfers or refusals of a batch that is missing")
         held = {row[0].bytes: (row[1], row[2], row[3], row[4], row[5]) for row in self._tables.holds()}
         for name in sorted(held.keys() ^ self._open.keys())[:5]:
-            self._find(None, f"the hold {UUID(bytes=name)} is {'' if name in held else 'not '}listed as open and should {'not ' if name in held else ''}be")
+            self._find(
+                None,
+                f"the hold {UUID(bytes=name)} is {'' if name in held else 'not '}listed as open and should {'not ' if name in held else ''}be",
+            )
         if any(self._open[name] != hold for name, hold in held.items() if name in self._open):
             self._find(None, "an open hold differs from its pending transfer")
         self._books.compare()
         self.report.accounts = len(self._books.table)
-        self.report.heads = {chain: (position, head.hex()) for chain, (position, head) in sorted(self._chains.items())}
+        self.report.heads = {
+            chain: (position, head.hex()) for chain, (position, head) in sorted(self._chains.items())
+        }
 
 
 class _Books:
@@ -264,7 +292,10 @@ class _Books:
         known = self._numbers[place] == keys if len(self._numbers) else np.zeros(len(keys), np.bool_)
         if not known.all():
             where = int(np.flatnonzero(~known)[0])
-            self._find(int(numbers[where >> 1]), f"batch {numbers[where >> 1]}: a transfer names account {keys[where]}, which has no balance")
+            self._find(
+                int(numbers[where >> 1]),
+                f"batch {numbers[where >> 1]}: a transfer names account {keys[where]}, which has no balance",
+            )
             return
         wrong = self._asset[place] != np.repeat(rows["asset"].astype(np.int64), 2)
         if wrong.any():
@@ -299,9 +330,13 @@ class _Books:
         ends = np.concatenate((starts[1:], [len(order)])) - 1
         touched = account[starts]
         sides = np.where(is_debit, 1, 0)
-        changes = np.stack((posted[row] * sides, posted[row] * (1 - sides), pending[row] * sides, pending[row] * (1 - sides)))
+        changes = np.stack(
+            (posted[row] * sides, posted[row] * (1 - sides), pending[row] * sides, pending[row] * (1 - sides))
+        )
         running = np.cumsum(changes, axis=1)
-        base = self._sums[:, account] - np.repeat(running[:, starts] - changes[:, starts], np.diff(np.append(starts, len(order))), axis=1)
+        base = self._sums[:, account] - np.repeat(
+            running[:, starts] - changes[:, starts], np.diff(np.append(starts, len(order))), axis=1
+        )
         after = running + base
         rule = self._rule[account]
         over = (rule == 1) & (after[0] + after[2] > after[1]) & (changes[0] + changes[2] > 0)
@@ -320,10 +355,22 @@ class _Books:
         for i, name in enumerate(names):
             off = np.flatnonzero(self.table[name].astype(np.int64) != self._sums[i])
             for place in off[:3].tolist():
-                self._find(None, f"account {self._numbers[place]}: {name} is {self.table[name][place]}, its transfers give {self._sums[i][place]}")
-        if (self.table["entries"].astype(np.int64) != self._entries).any() or (self.table["last"] != self._last).any():
-            place = int(np.flatnonzero((self.table["entries"] != self._entries) | (self.table["last"] != self._last))[0])
-            self._find(None, f"account {self._numbers[place]}: its count or its newest transfer is not what its transfers give")
+                self._find(
+                    None,
+                    f"account {self._numbers[place]}: {name} is {self.table[name][place]}, its transfers give {self._sums[i][place]}",
+                )
+        if (self.table["entries"].astype(np.int64) != self._entries).any() or (
+            self.table["last"] != self._last
+        ).any():
+            place = int(
+                np.flatnonzero((self.table["entries"] != self._entries) | (self.table["last"] != self._last))[
+                    0
+                ]
+            )
+            self._find(
+                None,
+                f"account {self._numbers[place]}: its count or its newest transfer is not what its transfers give",
+            )
         if (self.table["same"] == 0).any():
             place = int(np.flatnonzero(self.table["same"] == 0)[0])
             self._find(None, f"account {self._numbers[place]} is described differently beside its balance")

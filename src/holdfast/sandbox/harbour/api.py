@@ -109,13 +109,13 @@ class HarbourProvider:
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(SETTLEMENT_COLUMNS)
         count = total = 0
-        for at_ms, reference, transfer_id, what, amount, currency in self._store.settled(
-            self._instance.name, from_ms=from_ms, to_ms=to_ms
-        ):
-            kind = "charge" if what == "capture" else "return"
-            writer.writerow((kind, reference, transfer_id, amount, currency, iso(at_ms)))
+        moved = self._store.settled(self._instance.name, from_ms=from_ms, to_ms=to_ms)
+        for one in reversed(moved):
+            kind = "charge" if one.what == "capture" else "return"
+            line = (kind, one.reference, one.object, one.amount_minor, one.currency, iso(one.at_ms))
+            writer.writerow(line)
             count += 1
-            total += amount if kind == "charge" else -amount
+            total += one.amount_minor if kind == "charge" else -one.amount_minor
         writer.writerow(("trailer", count, "", total, "", iso(to_ms)))
         return Response(200, out.getvalue().encode(), content_type="text/csv; charset=utf-8")
 

@@ -21,7 +21,7 @@ from holdfast.sandbox.faults import Kind, Verdict
 from holdfast.sandbox.magic import AMOUNTS, CARDS_BY_NUMBER, CARDS_BY_TOKEN, Card
 from holdfast.sandbox.model import Call, Instance, Outgoing, Response, as_json
 from holdfast.sandbox.store import Doc, Saved, Store, Timer
-from holdfast.sandbox.stripe import errors, forms, intents, objects, params, refunds, search
+from holdfast.sandbox.stripe import balance, errors, forms, intents, objects, params, refunds, search
 from holdfast.sandbox.stripe.desk import Desk, reference_of
 from holdfast.sandbox.stripe.errors import StripeError
 from holdfast.sandbox.stripe.forms import Form
@@ -42,6 +42,7 @@ _ROUTES: Final = (
     ("GET", r"/v1/charges/([^/]+)", "retrieve", "retrieve_charge"),
     ("POST", r"/v1/payment_methods", "other", "create_method"),
     ("GET", r"/v1/payment_methods/([^/]+)", "retrieve", "retrieve_method"),
+    ("GET", r"/v1/balance_transactions", "settlement", "balance"),
     ("GET", r"/v1/events", "list", "list_events"),
     ("GET", r"/v1/events/([^/]+)", "retrieve", "retrieve_event"),
 )
@@ -220,6 +221,8 @@ class StripeProvider:
                 return _create_method(desk, form)
             case "search_intents":
                 return self._search(desk, form)
+            case "balance":
+                return balance.transactions(desk, form)
             case "retrieve_intent":
                 return desk.intent(ids[0])
             case "retrieve_refund":
@@ -290,7 +293,9 @@ class StripeProvider:
             if not isinstance(value, str):
                 continue
             match name:
-                case "latest_charge" | "charge":
+                case "source" if value.startswith("re_"):
+                    doc[name] = desk.refund(value)
+                case "latest_charge" | "charge" | "source":
                     doc[name] = desk.charge(value)
                 case "payment_method":
                     doc[name] = desk.method(value)

@@ -92,8 +92,8 @@ class Desk:
         """Store a PaymentMethod."""
         self.store.put(self.instance, "payment_method", method, now_ms=self.now_ms)
 
-    def enter(self, intent: Doc, what: str, amount_minor: int) -> None:
-        """Write a line into the provider's own book."""
+    def enter(self, intent: Doc, what: str, amount_minor: int, source: str) -> None:
+        """Write a line into the provider's own book; `source` is the charge or refund that moved it."""
         self.store.enter(
             self.instance,
             at_ms=self.now_ms,
@@ -102,6 +102,7 @@ class Desk:
             what=what,
             amount_minor=amount_minor,
             currency=intent["currency"].upper(),
+            source=source,
         )
 
     def tell(self, kind: str, obj: Doc) -> None:

@@ -166,7 +166,7 @@ def _pay(desk: Desk, intent: Doc, method: Doc, verdict: Verdict) -> Doc:
     }
     desk.keep_charge(charge)
     desk.keep_intent(intent)
-    desk.enter(intent, "hold" if manual else "capture", amount)
+    desk.enter(intent, "hold" if manual else "capture", amount, charge["id"])
     desk.tell("payment_intent.amount_capturable_updated" if manual else "payment_intent.succeeded", intent)
     desk.tell("charge.succeeded", charge)
     return intent
@@ -200,8 +200,8 @@ def capture(desk: Desk, intent_id: str, form: Form, verdict: Verdict) -> Doc:
         charge["amount_refunded"] = held - amount
     desk.keep_charge(charge)
     desk.keep_intent(intent)
-    desk.enter(intent, "release", held)
-    desk.enter(intent, "capture", amount)
+    desk.enter(intent, "release", held, charge["id"])
+    desk.enter(intent, "capture", amount, charge["id"])
     desk.tell("charge.captured", charge)
     desk.tell("payment_intent.succeeded", intent)
     return intent
@@ -229,7 +229,7 @@ def cancel(desk: Desk, intent_id: str, form: Form) -> Doc:
         charge = desk.charge(intent["latest_charge"])
         charge |= {"refunded": True, "amount_refunded": charge["amount"]}
         desk.keep_charge(charge)
-        desk.enter(intent, "release", held)
+        desk.enter(intent, "release", held, charge["id"])
     desk.tell("payment_intent.canceled", intent)
     return intent
 

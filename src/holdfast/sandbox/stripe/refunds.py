@@ -54,7 +54,7 @@ def create(desk: Desk, form: Form) -> Doc:
         desk.store.later(desk.instance, f"refund_{outcome}", refund["id"], desk.now_ms + SETTLE_MS)
     _change(desk, charge, amount)
     desk.keep_refund(refund)
-    desk.enter(intent, "refund", amount)
+    desk.enter(intent, "refund", amount, refund["id"])
     desk.tell("refund.created", refund)
     desk.tell("charge.refunded", desk.charge(charge["id"]))
     return refund
@@ -82,5 +82,5 @@ def settle(desk: Desk, refund_id: str, outcome: str) -> None:
     refund |= {"status": "failed", "failure_reason": "lost_or_stolen_card"}
     desk.keep_refund(refund)
     _change(desk, desk.charge(refund["charge"]), -refund["amount"])
-    desk.enter(desk.intent(refund["payment_intent"]), "refund", -refund["amount"])
+    desk.enter(desk.intent(refund["payment_intent"]), "refund", -refund["amount"], refund["id"])
     desk.tell("refund.failed", refund)

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.base.limits import BATCH_TRANSFERS_MAX
-from holdfast.domains.ledger.model import NewTransfer
+from holdfast.domains.ledger.model import NewTransfer, TransferKind
 from holdfast.domains.ledger.rules import ASSET_NUMBERS, UNKNOWN_ASSET
 from holdfast.platform import arrays
 from holdfast.platform.arrays import Packed
@@ -26,7 +26,13 @@ from holdfast.platform.arrays import Packed
 Integers = npt.NDArray[np.int64]
 PLAIN_AMOUNT_MAX: Final = 2**62 // BATCH_TRANSFERS_MAX
 """Larger amounts are decided one by one: the sum of a whole batch of these still fits 64 bits."""
-KIND_NUMBERS: Final = {"posted": 0, "pending": 1, "post_pending": 2, "void_pending": 3, "expire_pending": 4}
+KIND_NUMBERS: Final[dict[TransferKind, int]] = {
+    "posted": 0,
+    "pending": 1,
+    "post_pending": 2,
+    "void_pending": 3,
+    "expire_pending": 4,
+}
 BALANCING_NUMBERS: Final = {None: None, "debit": 1, "credit": 2}
 NIL: Final = bytes(16)
 
@@ -117,7 +123,11 @@ class Row:
 
 
 def columns_of(
-    rows: Sequence[NewTransfer], ids: Sequence[bytes], amounts: Sequence[int], kinds: Sequence[int], index: Integers
+    rows: Sequence[NewTransfer],
+    ids: Sequence[bytes],
+    amounts: Sequence[int],
+    kinds: Sequence[int],
+    index: Integers,
 ) -> tuple[Packed | None, ...]:
     """Return the columns of the transfers to store, in the order that the functions of the schema take them."""
     prev = previous(index)
@@ -149,7 +159,19 @@ class Plan:
     huge); the others are `plain`, and `advance` is what they add to the accounts if none of them is refused.
     """
 
-    __slots__ = ("advance", "assets", "groups", "ids", "now", "plain", "repeated", "special", "touched", "transfers", "wanted")
+    __slots__ = (
+        "advance",
+        "assets",
+        "groups",
+        "ids",
+        "now",
+        "plain",
+        "repeated",
+        "special",
+        "touched",
+        "transfers",
+        "wanted",
+    )
 
     def __init__(self, groups: Sequence[Group], now: datetime) -> None:
         self.groups = groups
@@ -164,7 +186,9 @@ class Plan:
         assets = np.array([ASSET_NUMBERS.get(t.asset, UNKNOWN_ASSET) for t in self.transfers], np.int64)
         self.assets, mixed = self.touched.assets(assets)
         self.wanted = mixed if self.plain else mixed | self.touched.any_of(self.special)
-        self.advance = self.touched.sums(np.array(posted, np.int64), np.array(pending, np.int64), ~self.special)
+        self.advance = self.touched.sums(
+            np.array(posted, np.int64), np.array(pending, np.int64), ~self.special
+        )
 
     def _classify(self) -> tuple[list[int], list[int], list[bool], bool]:
         """Return what each transfer adds to the posted and the pending sums in advance, and which are special."""
@@ -240,7 +264,9 @@ class Settlement:
 
     __slots__ = ("_plan", "refused", "rows")
 
-    def __init__(self, plan: Plan, rows: Sequence[tuple[int, Row]], refused: Sequence[tuple[UUID, int]]) -> None:
+    def __init__(
+        self, plan: Plan, rows: Sequence[tuple[int, Row]], refused: Sequence[tuple[UUID, int]]
+    ) -> None:
         self._plan = plan
         self.rows = rows
         self.refused = refused
@@ -270,7 +296,11 @@ class Settlement:
         index[0::2] = touched.index[2 * places]
         index[1::2] = touched.index[2 * places + 1]
         columns = columns_of(
-            [r.transfer for r in rows], [ids[p] for p in places.tolist()], [r.amount for r in rows], [r.kind for r in rows], index
+            [r.transfer for r in rows],
+            [ids[p] for p in places.tolist()],
+            [r.amount for r in rows],
+            [r.kind for r in rows],
+            index,
         )
         return (
             arrays.time(plan.now), arrays.bigints(touched.numbers), arrays.integers(final.entries),

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 from uuid import UUID
 
 from holdfast.base.ids import AccountId, TransferId
 from holdfast.base.money import ASSETS_BY_NUMBER
-from holdfast.domains.ledger.model import NewTransfer, Outcome, Posting
+from holdfast.domains.ledger.model import NewTransfer, Outcome, Posting, TransferKind
 from holdfast.domains.ledger.rules import KEPT, Books, Decision, Hold, HoldState, Rulebook
-from holdfast.domains.ledger.store.batch import KIND_NUMBERS, Group, Plan, Row, Settlement
+from holdfast.domains.ledger.store.batch import KIND_NUMBERS, Plan, Row, Settlement
 from holdfast.platform import arrays
 from holdfast.platform.db import Connection
 from holdfast.platform.exchange import Command, Rows, exchange
@@ -44,8 +43,8 @@ select h.id, h.debit, h.credit, h.asset, h.amount, h.expires_at, r.kind
 from ledger.transfers h left join ledger.transfers r on r.pending_id = h.id
 where h.id = any (%b::uuid[]) and h.kind = 1"""
 _HOLD_STATES: Final[dict[int | None, HoldState]] = {None: "open", 2: "posted", 3: "voided", 4: "expired"}
-_KINDS: Final = {number: kind for kind, number in KIND_NUMBERS.items()}
-_BALANCING: Final = {None: None, 1: "debit", 2: "credit"}
+_KINDS: Final[dict[int, TransferKind]] = {number: kind for kind, number in KIND_NUMBERS.items()}
+_BALANCING: Final[dict[int | None, Literal["debit", "credit"] | None]] = {None: None, 1: "debit", 2: "credit"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,9 @@ def answer_of(rows: Rows) -> Answer:
 async def settle(connection: Connection, plan: Plan, answer: Answer) -> list[list[Posting]]:
     """Finish a batch that was not clean: look closer, decide in order, correct, record. Returns an answer per group."""
     book = await _rulebook(connection, plan, answer)
-    walked = _walked(plan, book, set(answer.unsure[0]) | (set(plan.touched.numbers.tolist()) - set(answer.found)))
+    walked = _walked(
+        plan, book, set(answer.unsure[0]) | (set(plan.touched.numbers.tolist()) - set(answer.found))
+    )
     rows: list[tuple[int, Row]] = []
     refused: list[tuple[UUID, int]] = []
     answers: list[list[Posting]] = []
@@ -134,7 +135,9 @@ async def _rulebook(connection: Connection, plan: Plan, answer: Answer) -> Ruleb
     for number, asset in zip(plan.touched.numbers.tolist(), plan.assets.tolist(), strict=True):
         if number in found:
             book.accounts[number] = Books(asset)
-    for number, asset, rule, closed, debits, credits_, debit_holds, credit_holds in zip(*answer.unsure, strict=True):
+    for number, asset, rule, closed, debits, credits_, debit_holds, credit_holds in zip(
+        *answer.unsure, strict=True
+    ):
         books = book.accounts[number] = Books(asset, rule, closed=closed)
         books.debits_posted, books.credits_posted = debits, credits_
         books.debits_pending, books.credits_pending = debit_holds, credit_holds
@@ -162,10 +165,10 @@ def transfer_of(row: Sequence[Any]) -> tuple[NewTransfer, int]:
         credit=AccountId(credit),
         asset=ASSETS_BY_NUMBER[asset].code,
         amount_minor=amount if asked is None else None if asked < 0 else asked,
-        kind=_KINDS[kind],  # type: ignore[arg-type]
+        kind=_KINDS[kind],
         pending_id=pending_id,
         expires_at=expires_at,
-        balancing=_BALANCING[balancing],  # type: ignore[arg-type]
+        balancing=_BALANCING[balancing],
         code=code,
         metadata=metadata or {},
     ), amount

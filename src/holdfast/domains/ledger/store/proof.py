@@ -23,7 +23,9 @@ _EXTRAS: Final = """
 select seq, id, balancing, asked, pending_id, expires_at, metadata::text from ledger.transfers
 where balancing is not null or asked is not null or pending_id is not null or expires_at is not null or metadata is not null
 order by seq"""
-_BATCHES: Final = "select number, chain, position, at, transfers, refusals, hash from ledger.batches order by number"
+_BATCHES: Final = (
+    "select number, chain, position, at, transfers, refusals, hash from ledger.batches order by number"
+)
 _REFUSALS: Final = "select seq, id, outcome from ledger.refusals order by seq"
 _HOLDS: Final = "select id, debit, credit, asset, amount, expires_at from ledger.open_holds"
 _BALANCES: Final = """

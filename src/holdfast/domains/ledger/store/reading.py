@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 from uuid import UUID
 
 from holdfast.base.ids import AccountId, TransferId
 from holdfast.base.money import ASSETS_BY_NUMBER
-from holdfast.domains.ledger.model import AccountView, AssetTotals, Balance, Entry, NewTransfer, Outcome, Posting, Rule
+from holdfast.domains.ledger.model import (
+    AccountView,
+    AssetTotals,
+    Balance,
+    Entry,
+    NewTransfer,
+    Outcome,
+    Posting,
+    Rule,
+    TransferKind,
+)
 from holdfast.domains.ledger.rules import RULE_NUMBERS
 from holdfast.platform import arrays
 from holdfast.platform.db import Connection
@@ -42,7 +52,9 @@ select last_transfer, debits_posted, credits_posted, debits_pending, credits_pen
 _NEWEST: Final = """
 select last_transfer, debits_posted, credits_posted, debits_pending, credits_pending
 from ledger.balances where number = %(account)s"""
-_AT: Final = "select at from ledger.transfers where id = %(id)s and (debit = %(account)s or credit = %(account)s)"
+_AT: Final = (
+    "select at from ledger.transfers where id = %(id)s and (debit = %(account)s or credit = %(account)s)"
+)
 _TRIAL: Final = """
 select asset, count(*), sum(debits_posted)::bigint, sum(credits_posted)::bigint,
        sum(debits_pending)::bigint, sum(credits_pending)::bigint
@@ -54,7 +66,13 @@ from ledger.accounts a join ledger.balances b on b.number = a.number"""
 _DUE: Final = """
 select id, debit, credit, asset from ledger.open_holds
 where expires_at <= %s order by expires_at limit %s"""
-_KIND_NAMES: Final = ("posted", "pending", "post_pending", "void_pending", "expire_pending")
+_KIND_NAMES: Final[tuple[TransferKind, ...]] = (
+    "posted",
+    "pending",
+    "post_pending",
+    "void_pending",
+    "expire_pending",
+)
 _RULE_NAMES: Final[dict[int, Rule]] = {number: rule for rule, number in RULE_NUMBERS.items()}
 NIL: Final = UUID(int=0)
 
@@ -66,7 +84,8 @@ async def find(connection: Connection, ids: Sequence[UUID]) -> dict[TransferId, 
     packed = arrays.uuids(arrays.uuid_bytes(ids))
     rows = await connection.execute(_FIND, (packed, packed), binary=True)
     return {
-        TransferId(i): Posting(TransferId(i), Outcome(outcome), amount) for i, outcome, amount in await rows.fetchall()
+        TransferId(i): Posting(TransferId(i), Outcome(outcome), amount)
+        for i, outcome, amount in await rows.fetchall()
     }
 
 
@@ -108,16 +127,16 @@ async def walk(
     transfer, balance = start
     if transfer == NIL:
         return [], start
-    cursor = await connection.execute(_WALK, {"start": transfer, "account": account, "limit": limit}, binary=True)
+    cursor = await connection.execute(
+        _WALK, {"start": transfer, "account": account, "limit": limit}, binary=True
+    )
     entries = []
     for i, at, kind, debit, credit, amount, held, code, pending_id, metadata, prev in await cursor.fetchall():
-        side = "debit" if debit == account else "credit"
+        side: Literal["debit", "credit"] = "debit" if debit == account else "credit"
+        other = AccountId(credit if side == "debit" else debit)
         entries.append(
-            Entry(
-                id=i, at=at, kind=_KIND_NAMES[kind], side=side, other=AccountId(credit if side == "debit" else debit),
-                amount_minor=amount, balance=balance, code=code, pending_id=pending_id, metadata=metadata or {},
-            )  # type: ignore[arg-type]
-        )  # fmt: skip
+            Entry(i, at, _KIND_NAMES[kind], side, other, amount, balance, code, pending_id, metadata or {})
+        )
         balance = _before(balance, kind, amount, held, debit_side=side == "debit")
         transfer = prev
     return entries, (transfer, balance)
@@ -157,7 +176,8 @@ async def accounts(
 async def accounts_after(connection: Connection, prefix: str, after: str, limit: int) -> list[AccountView]:
     """Return accounts whose names begin with `prefix`, in order of their names, from behind `after`."""
     rows = await connection.execute(
-        _ACCOUNTS + " where a.code > %s and a.code >= %s and starts_with(a.code, %s) order by a.code limit %s",
+        _ACCOUNTS
+        + " where a.code > %s and a.code >= %s and starts_with(a.code, %s) order by a.code limit %s",
         (after, prefix, prefix, limit),
     )
     return [_view(row) for row in await rows.fetchall()]
@@ -166,7 +186,14 @@ async def accounts_after(connection: Connection, prefix: str, after: str, limit:
 def _view(row: Sequence[Any]) -> AccountView:
     number, code, asset, rule, closed, opened_at, entries, *sums = row
     return AccountView(
-        AccountId(number), code, ASSETS_BY_NUMBER[asset].code, _RULE_NAMES[rule], closed, opened_at, entries, Balance(*sums)
+        AccountId(number),
+        code,
+        ASSETS_BY_NUMBER[asset].code,
+        _RULE_NAMES[rule],
+        closed,
+        opened_at,
+        entries,
+        Balance(*sums),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The protocol's rules. Each is what keeps one invariant; `docs/explanation/payments.md` tells why each is needed."""
+    """The protocol's rules. Each is what keeps one invariant; `docs/explanation/payment-protocol.md` tells why each is needed."""
 
     r1_journal_before_send: bool = True
     """An attempt, its key and its deadline are durable before a byte leaves."""

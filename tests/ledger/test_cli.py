@@ -1,0 +1,66 @@
+"""`holdfast ledger` shows what is there and exits with 1 when the books are not sound."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+
+import psycopg
+import pytest
+
+from holdfast.domains.ledger.operations import PostgresLedger
+from holdfast.platform.db import Database
+from tests.ledger.workload import StillClock, Workload, accounts
+
+
+def run(dsn: str, *arguments: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "holdfast", "ledger", *arguments],
+        env={**os.environ, "HOLDFAST_DSN": dsn}, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture
+def books(emptied: Database, shared_dsn: str) -> str:
+    async def fill() -> None:
+        database = Database(shared_dsn)
+        await database.open()
+        clock = StillClock()
+        opened = accounts(12)
+        ledger = PostgresLedger(database, clock)
+        await ledger.open_accounts(opened)
+        work = Workload(3, opened, clock.now)
+        for _ in range(20):
+            await ledger.post(work.lists((20,)))
+        await database.close()
+
+    assert emptied
+    with asyncio.Runner() as runner:
+        runner.run(fill())
+    return shared_dsn
+
+
+def test_the_commands_show_the_books_and_their_soundness(books: str) -> None:
+    code, text = run(books, "verify")
+    assert (code, "Sound" in text) == (0, True), text
+    code, text = run(books, "trial-balance")
+    assert code == 0
+    assert text.count(" balanced") == 3
+    code, text = run(books, "balance", "account:0")
+    assert (code, "credits less debits" in text, "CNY" in text) == (0, True, True)
+    code, text = run(books, "balance", "1000", "--at", "2026-01-01")
+    assert (code, text.count("0.00")) == (0, 5), text
+    code, text = run(books, "statement", "account:0", "--limit", "3")
+    assert (code, len(text.splitlines())) == (0, 4)
+    cursor = text.splitlines()[-1].removeprefix("More: --before ")
+    code, text = run(books, "statement", "account:0", "--limit", "3", "--before", cursor)
+    assert code == 0
+    code, text = run(books, "balance", "nobody")
+    assert (code, "no ledger account nobody" in text) == (1, True), text
+    with psycopg.connect(books) as connection:
+        connection.execute("update ledger.transfers set amount = amount + 1 where seq >> 13 = 4")
+    code, text = run(books, "verify")
+    assert (code, "the first broken batch is 4" in text) == (1, True), text
