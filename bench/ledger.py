@@ -1,14 +1,16 @@
 """`python -m bench.ledger`: durable transfers/s of the ledger, beside pgbench's TPC-B on the same server.
 
-One embedded PostgreSQL serves everything, fully durable. Rounds are interleaved: in each, TPC-B runs, then each workload of the
-ledger, so that a slow moment of the machine hits all alike; a ratio is the median of the rounds' own ratios.
+One embedded PostgreSQL serves everything, fully durable. Rounds are interleaved: in each, TPC-B runs, then
+each workload of the ledger, so that a slow moment of the machine hits all alike; a ratio is the median of the
+rounds' own ratios.
 
     uniform   10,000 accounts, debit and credit drawn evenly; no account may be overdrawn
     hot       the same, with one merchant credited in half of all transfers
     large     1,000,000 accounts and 10,000,000 transfers there already, drawn evenly
 
-each with 100 and with 1,000 transfers to a commit, posted through `GroupCommitLane` by two callers, each waiting for its
-answer before it posts again. Statement index (marks and pointers) and hash chain are on: they cannot be switched off.
+each with 100 and with 1,000 transfers to a commit, posted through `GroupCommitLane` by two callers, each
+waiting for its answer before it posts again. Statement index (marks and pointers) and hash chain are on: they
+cannot be switched off.
 """
 
 from __future__ import annotations
@@ -42,7 +44,10 @@ from holdfast.platform.db import Database
 from holdfast.platform.postgres import EmbeddedPostgres, binaries, unprivileged_account
 
 SETTINGS = {"shared_buffers": "1GB", "max_wal_size": "8GB", "checkpoint_timeout": "15min"}
-"""For both sides alike. Everything that durability rests on is as the product sets it (fsync, synchronous_commit, full pages)."""
+"""For both sides alike.
+
+Everything that durability rests on is as the product sets it (fsync, synchronous_commit, full pages).
+"""
 WORLD = AccountId(1)
 MERCHANT = AccountId(2)
 OPENING_MINOR = 10**9
@@ -180,7 +185,7 @@ class Books:
             await database.close()
 
     async def fill(self, transfers: int, tick: Callable[[int], None]) -> None:
-        """Open and fund the accounts, then post `transfers` in all, through the real path in large commits."""
+        """Open and fund the accounts, then post `transfers` in all, by the real path in large commits."""
         database = Database(self.dsn, connections_min=1, connections_max=4)
         await database.open()
         ledger = PostgresLedger(database)
@@ -310,10 +315,14 @@ def _report(
         ratio(measured["uniform", size].rates, measured["large", size].rates) for size in SIZES
     )
     figures: dict[str, float | str] = {
-        "tpcb_per_s": statistics.median(rates), "fill_per_s": fill_rate, "rounds": settings.rounds, "seconds": settings.seconds,
-        "seed": settings.seed, "verify_per_s": proofs[-1][1] / proofs[-1][2],
+        "tpcb_per_s": statistics.median(rates),
+        "fill_per_s": fill_rate,
+        "rounds": settings.rounds,
+        "seconds": settings.seconds,
+        "seed": settings.seed,
+        "verify_per_s": proofs[-1][1] / proofs[-1][2],
         "verified": "sound" if all(sound for sound, _, _ in proofs) else "NOT SOUND",
-    }  # fmt: skip
+    }
     table: list[tuple[str, ...]] = [
         ("workload", "per commit", "transfers/s", "× TPC-B", "p50 ms", "p99 ms", "WAL B/transfer")
     ]
@@ -335,9 +344,9 @@ def _report(
     report(
         "ledger", ratios=ratios, figures=figures, table=table,
         notes=[
-            f"{CALLERS} callers; latency is from posting a list to its durable answer, waiting for the other caller's included",
-            f"large: {settings.large_accounts:,} accounts, {settings.large_transfers:,} transfers before the first round",
-            f"large_vs_small is how many times slower; verify read {proofs[-1][1]:,} transfers in {proofs[-1][2]:.1f} s",
+            f"{CALLERS} callers; latency from posting a list to its durable answer; the other's turn too",
+            f"large: {settings.large_accounts:,} accounts and {settings.large_transfers:,} transfers before",
+            f"large_vs_small: how many times slower; verify read {proofs[-1][1]:,} in {proofs[-1][2]:.1f} s",
             f"server settings for both sides: {', '.join(f'{k}={v}' for k, v in SETTINGS.items())}",
         ],
     )  # fmt: skip

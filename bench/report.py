@@ -20,7 +20,7 @@ def report(
     table: Sequence[tuple[str, ...]],
     notes: Sequence[str] = (),
 ) -> Path:
-    """Print `table` (its first row is the heading) with the ratios and notes, and write all of it to build/bench/NAME.json."""
+    """Print the table (first row: heading), ratios and notes; write all to build/bench/NAME.json."""
     print()
     for line in _aligned(table):
         print(line)

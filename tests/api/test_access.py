@@ -28,7 +28,9 @@ def test_a_key_that_is_not_in_force_opens_nothing(server: Server, shop: Shop, ke
     headers = {"authorization": b"Bearer " + key.encode()}
     client = Api(server.url, None)
     for method, path in (("GET", "/v1/payments"), ("POST", "/v1/payments")):
-        refused = client.http.request(method, path, headers=headers, json=asked(shop) if method == "POST" else None)  # type: ignore[arg-type]
+        refused = client.http.request(
+            method, path, headers=headers, json=asked(shop) if method == "POST" else None
+        )  # type: ignore[arg-type]
         assert (refused.status_code, refused.json()["code"]) == (401, "api_key_invalid")
 
 
@@ -116,7 +118,10 @@ def test_v5_0_0_8_2_2_other_merchants_objects_are_as_absent(server: Server, api:
                 "amount": {"asset": "CNY", "amount_minor": 5},
             },
         ),
-        (f"/v1/payers/{shop.payer_id}/instruments", {"kind": "card", "label": "Mine", "token": "pm_card_visa"}),
+        (
+            f"/v1/payers/{shop.payer_id}/instruments",
+            {"kind": "card", "label": "Mine", "token": "pm_card_visa"},
+        ),
     ):
         assert stranger.post(path, body).status_code == 404, path
     assert stranger.get("/v1/payments").json() == {"data": [], "has_more": False}

@@ -20,7 +20,11 @@ MOVES_MONEY = [
     ("a payment", "/v1/payments", lambda shop: asked(shop)),
     ("a refund", "/v1/refunds", lambda shop: {"payment": "pay_00000000000000000000000000"}),
     ("a transfer", "/v1/transfers", lambda shop: transfer(shop)),
-    ("a top-up", "/v1/top_ups", lambda shop: {"payer": shop.payer_id, "amount": {"asset": "CNY", "amount_minor": 5}}),
+    (
+        "a top-up",
+        "/v1/top_ups",
+        lambda shop: {"payer": shop.payer_id, "amount": {"asset": "CNY", "amount_minor": 5}},
+    ),
     ("a payer", "/v1/payers", lambda shop: {"name": "Pei"}),
     ("a webhook endpoint", "/v1/webhook_endpoints", lambda shop: {"url": "https://example.com/hook"}),
 ]
@@ -34,7 +38,9 @@ def transfer(shop: Shop, amount_minor: int = 50) -> dict[str, object]:
     }
 
 
-@pytest.mark.parametrize(("path", "body"), [row[1:] for row in MOVES_MONEY], ids=[row[0] for row in MOVES_MONEY])
+@pytest.mark.parametrize(
+    ("path", "body"), [row[1:] for row in MOVES_MONEY], ids=[row[0] for row in MOVES_MONEY]
+)
 def test_without_a_key_nothing_is_begun(api: Api, shop: Shop, path: str, body: object) -> None:
     refused = api.post(path, body(shop), key=None)  # type: ignore[operator]
     assert (refused.status_code, refused.json()["code"]) == (400, "idempotency_key_missing")
@@ -79,7 +85,9 @@ def test_an_error_is_repeated_too_even_when_the_cause_has_gone(api: Api, shop: S
 
 def test_a_refusal_is_repeated_as_it_was(api: Api, shop: Shop) -> None:
     key = str(uuid4())
-    body = {"payment": "pay_00000000000000000000000000"} | asked(shop, methods=["ins_00000000000000000000000000"])
+    body = {"payment": "pay_00000000000000000000000000"} | asked(
+        shop, methods=["ins_00000000000000000000000000"]
+    )
     del body["payment"]
     first = api.post("/v1/payments", body, key=key)
     assert (first.status_code, first.json()["code"]) == (404, "instrument_not_found")
@@ -140,7 +148,10 @@ def test_after_a_crash_between_opening_and_answering_a_repeat_gets_the_present_s
     server: Server, api: Api, shop: Shop
 ) -> None:
     """The claim and the payment are durable, the answer is not: as a server leaves them that dies in between."""
-    key, body = str(uuid4()), b'{"amount":{"asset":"CNY","amount_minor":900},"payer":"' + shop.payer_id.encode() + b'"}'
+    key, body = (
+        str(uuid4()),
+        b'{"amount":{"asset":"CNY","amount_minor":900},"payer":"' + shop.payer_id.encode() + b'"}',
+    )
 
     async def half() -> str:
         app = await opened(server.dsn)
@@ -230,7 +241,9 @@ async def test_the_first_answer_stays(dsn: str) -> None:
     app = await opened(dsn)
     try:
         claim = idempotency.claim("merchant", "k", b"f" * 16, "pay_1", app.clock.now())
-        await app.lane.submit(Unit(guards=(claim,), writes=(idempotency.answer("merchant", "k", 201, b"first"),)))
+        await app.lane.submit(
+            Unit(guards=(claim,), writes=(idempotency.answer("merchant", "k", 201, b"first"),))
+        )
         await app.lane.submit(Unit(writes=(idempotency.answer("merchant", "k", 500, b"second"),)))
         kept = await idempotency.find(app.database, "merchant", "k")
         assert kept is not None

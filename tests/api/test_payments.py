@@ -86,7 +86,9 @@ def test_a_payment_that_is_over_cannot_be_canceled(api: Api, shop: Shop) -> None
     assert (refused.status_code, refused.json()["code"]) == (409, "payment_state_wrong")
 
 
-def test_a_payment_made_without_confirmation_moves_nothing_until_it_is_confirmed(api: Api, shop: Shop) -> None:
+def test_a_payment_made_without_confirmation_moves_nothing_until_it_is_confirmed(
+    api: Api, shop: Shop
+) -> None:
     made = api.post("/v1/payments", asked(shop, 700, confirm=False))
     assert made.status_code == 201, made.text
     assert made.json()["state"] == "requires_confirmation"
@@ -140,7 +142,10 @@ def test_a_statement_tells_each_movement_with_the_balance_after_it(api: Api, sho
     rest = api.get(
         f"/v1/accounts/{shop.payer_id}/CNY/statement", starting_after=first["data"][-1]["id"], limit=99
     ).json()
-    assert [(one["side"], one["amount_minor"]) for one in rest["data"]] == [("debit", 100), ("credit", 1_000_000)]
+    assert [(one["side"], one["amount_minor"]) for one in rest["data"]] == [
+        ("debit", 100),
+        ("credit", 1_000_000),
+    ]
     assert not rest["has_more"]
 
 

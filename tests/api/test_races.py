@@ -85,7 +85,9 @@ def test_v5_0_0_2_3_4_payments_transfers_and_holds_at_once_never_spend_a_balance
         assert before - spent >= 0
 
 
-def test_v5_0_0_2_3_4_refunds_at_once_never_exceed_what_was_captured(server: Server, api: Api, shop: Shop) -> None:
+def test_v5_0_0_2_3_4_refunds_at_once_never_exceed_what_was_captured(
+    server: Server, api: Api, shop: Shop
+) -> None:
     made = api.post("/v1/payments", asked(shop, 10_000)).json()
     body = {"payment": made["id"], "amount_minor": 6_000}
     answers = asyncio.run(last_byte_together(server, [wire(shop, "/v1/refunds", body) for _ in range(10)]))

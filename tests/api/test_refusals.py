@@ -36,7 +36,9 @@ AMOUNTS: list[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize("amount", [row[1] for row in AMOUNTS], ids=[row[0] for row in AMOUNTS])
-def test_v5_0_0_2_2_1_what_is_no_whole_amount_is_refused_and_moves_nothing(api: Api, shop: Shop, amount: str) -> None:
+def test_v5_0_0_2_2_1_what_is_no_whole_amount_is_refused_and_moves_nothing(
+    api: Api, shop: Shop, amount: str
+) -> None:
     body = f'{{"amount":{{"asset":"CNY","amount_minor":{amount}}},"payer":"{shop.payer_id}"}}'
     refused = raw(api, "/v1/payments", body.encode())
     assert refused.status_code == 400, refused.text
@@ -88,19 +90,31 @@ BODIES: list[tuple[str, bytes, int, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("body", "status", "code"), [row[1:] for row in BODIES], ids=[row[0] for row in BODIES])
+@pytest.mark.parametrize(
+    ("body", "status", "code"), [row[1:] for row in BODIES], ids=[row[0] for row in BODIES]
+)
 @pytest.mark.parametrize("path", ["/v1/payments", "/v1/transfers"])
-def test_a_body_that_is_no_request_is_refused(api: Api, path: str, body: bytes, status: int, code: str) -> None:
+def test_a_body_that_is_no_request_is_refused(
+    api: Api, path: str, body: bytes, status: int, code: str
+) -> None:
     refused = raw(api, path, body)
     assert (refused.status_code, refused.json()["code"]) == (status, code), refused.text
     assert refused.headers["content-type"] == "application/problem+json"
 
 
 def test_v5_0_0_4_1_1_another_content_type_is_refused(api: Api, shop: Shop) -> None:
-    for kind in ("text/plain", "application/x-www-form-urlencoded", "application/json5", "multipart/form-data; boundary=x"):
+    for kind in (
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/json5",
+        "multipart/form-data; boundary=x",
+    ):
         refused = raw(api, "/v1/payments", changed(shop), content_type=kind)
         assert (refused.status_code, refused.json()["code"]) == (415, "content_type_unsupported"), kind
-    assert raw(api, "/v1/payments", changed(shop), content_type="application/json; charset=utf-8").status_code == 201
+    assert (
+        raw(api, "/v1/payments", changed(shop), content_type="application/json; charset=utf-8").status_code
+        == 201
+    )
 
 
 def test_ten_megabytes_are_refused_before_they_are_read(server: Server, shop: Shop) -> None:
@@ -108,7 +122,9 @@ def test_ten_megabytes_are_refused_before_they_are_read(server: Server, shop: Sh
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         connection.sendall(
             b"POST /v1/payments HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
-            b"authorization: Bearer " + shop.key.encode() + b"\r\nidempotency-key: k\r\ncontent-length: 10485760\r\n\r\n"
+            b"authorization: Bearer "
+            + shop.key.encode()
+            + b"\r\nidempotency-key: k\r\ncontent-length: 10485760\r\n\r\n"
         )
         assert connection.recv(4096).startswith(b"HTTP/1.1 413")
 
@@ -117,7 +133,9 @@ def test_a_body_without_announced_length_is_cut_off_at_the_bound(server: Server,
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         connection.sendall(
             b"POST /v1/payments HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
-            b"authorization: Bearer " + shop.key.encode() + b"\r\nidempotency-key: k\r\ntransfer-encoding: chunked\r\n\r\n"
+            b"authorization: Bearer "
+            + shop.key.encode()
+            + b"\r\nidempotency-key: k\r\ntransfer-encoding: chunked\r\n\r\n"
         )
         chunk = b"8000\r\n" + b"x" * 0x8000 + b"\r\n"
         answer = b""
@@ -138,9 +156,14 @@ def test_v5_0_0_4_2_1_a_header_that_stands_twice_is_refused(server: Server, shop
         "idempotency-key": "k",
         "content-type": "application/json",
     }
-    lines = [f"{n}: {v}" for n, v in headers.items()] + [f"{name}: {headers[name]}", f"content-length: {len(body)}"]
+    lines = [f"{n}: {v}" for n, v in headers.items()] + [
+        f"{name}: {headers[name]}",
+        f"content-length: {len(body)}",
+    ]
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
-        connection.sendall(("POST /v1/payments HTTP/1.1\r\nhost: x\r\n" + "\r\n".join(lines) + "\r\n\r\n").encode() + body)
+        connection.sendall(
+            ("POST /v1/payments HTTP/1.1\r\nhost: x\r\n" + "\r\n".join(lines) + "\r\n\r\n").encode() + body
+        )
         assert connection.recv(4096).startswith(b"HTTP/1.1 400")
 
 
@@ -167,7 +190,9 @@ VALUES: list[tuple[str, dict[str, object], int, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("more", "status", "code"), [row[1:] for row in VALUES], ids=[row[0] for row in VALUES])
+@pytest.mark.parametrize(
+    ("more", "status", "code"), [row[1:] for row in VALUES], ids=[row[0] for row in VALUES]
+)
 def test_a_value_that_makes_no_sense_is_refused(
     api: Api, shop: Shop, more: dict[str, object], status: int, code: str
 ) -> None:
@@ -223,7 +248,9 @@ def test_a_slow_body_is_given_up(server: Server, shop: Shop) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
         connection.sendall(
             b"POST /v1/payments HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
-            b"authorization: Bearer " + shop.key.encode() + b'\r\nidempotency-key: k\r\ncontent-length: 100\r\n\r\n{"a"'
+            b"authorization: Bearer "
+            + shop.key.encode()
+            + b'\r\nidempotency-key: k\r\ncontent-length: 100\r\n\r\n{"a"'
         )
         answer = connection.recv(4096)
     assert answer.startswith(b"HTTP/1.1 400"), answer

@@ -68,8 +68,8 @@ def up() -> Iterator[Up]:
     finally:
         it.end()
         for name in ("server", "worker"):  # shown when the test fails
-            log = place / "data" / "logs" / f"{name}.log"
-            print(f"--- {name}", *log.read_text(errors="replace").splitlines()[-60:], sep="\n")
+            log = (place / "data" / "logs" / f"{name}.log").read_text(errors="replace").splitlines()
+            print(f"--- {name}", *[line for line in log if '"event":"request"' not in line][-80:], sep="\n")
         shutil.rmtree(place, ignore_errors=True)
 
 

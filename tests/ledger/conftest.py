@@ -24,7 +24,8 @@ NOTE = Statement(
 CLAIM = Statement(
     "test.claim",
     """with u as (select * from unnest(%b::text[]) with ordinality as u (name, position)),
-    claimed as (insert into claims (name) select name from u order by name on conflict do nothing returning name)
+    claimed as (insert into claims (name) select name from u order by name
+                on conflict do nothing returning name)
     select u.position from u join claimed using (name)""",
     ("text",),
 )
@@ -36,7 +37,8 @@ VERSION = Statement(
 )
 BUMP = Statement(
     "test.bump",
-    "update versions v set version = u.version from unnest(%b::text[], %b::bigint[]) as u (name, version) where v.name = u.name",
+    """update versions v set version = u.version
+    from unnest(%b::text[], %b::bigint[]) as u (name, version) where v.name = u.name""",
     ("text", "bigint"),
 )
 
@@ -95,10 +97,8 @@ class Stage:
         if self.database is None:
             return self.side.notes
         async with self.database.connection() as connection:
-            return {
-                name: body
-                for name, body in await (await connection.execute("select name, body from notes")).fetchall()
-            }
+            rows = await (await connection.execute("select name, body from notes")).fetchall()
+            return dict(rows)
 
     async def claims(self) -> set[str]:
         if self.database is None:
@@ -114,8 +114,8 @@ create table if not exists notes (name text primary key, body text not null chec
 create table if not exists claims (name text primary key);
 create table if not exists versions (name text primary key, version bigint not null);"""
 EMPTY = """
-truncate notes, claims, versions, ledger.accounts, ledger.balances, ledger.transfers, ledger.open_holds, ledger.refusals,
-    ledger.batches, ledger.marks;
+truncate notes, claims, versions, ledger.accounts, ledger.balances, ledger.transfers, ledger.open_holds,
+    ledger.refusals, ledger.batches, ledger.marks;
 alter sequence ledger.batch_number restart;
 insert into versions values ('p', 1), ('q', 1)"""
 

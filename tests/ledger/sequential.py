@@ -1,5 +1,6 @@
-"""The ledger as plainly as it can be said: one transfer after the other, every sum recomputed from the list of what was
-made. It shares no code with the product but the nouns; it is slow, and is what the fast ones are compared with.
+"""The ledger as plainly as it can be said: one transfer after the other.
+
+It shares no code with the product but the nouns; it is slow, and is what the fast ones are compared with.
 """
 
 from __future__ import annotations
@@ -134,7 +135,9 @@ class SequentialLedger:
         self.made[t.id] = (t, amount)
         return Outcome.POSTED, amount
 
-    def judge(self, t: NewTransfer, now: datetime) -> tuple[Outcome | None, int]:
+    def judge(  # noqa: C901 - a list of refusals, in order, is clearest in one piece
+        self, t: NewTransfer, now: datetime
+    ) -> tuple[Outcome | None, int]:
         """The refusal that comes first, or None and the amount to move, reserve or release."""
         if t.id in self.made:
             return self.same_as_before(t) or (Outcome.EXISTS_WITH_DIFFERENT_CONTENT, 0)

@@ -200,7 +200,10 @@ async def test_a_connection_lost_before_the_commit_moves_nothing(emptied: Databa
 async def test_a_connection_lost_with_the_commit_sent_is_found_out(
     emptied: Database, shared_dsn: str
 ) -> None:
-    """A plain batch is sent with its commit in one exchange; whether it happened is looked up, not guessed."""
+    """A plain batch is sent with its commit in one exchange.
+
+    Whether it happened is looked up, not guessed.
+    """
     stage = on_postgres(emptied, StillClock())
     await opened(stage)
     async with await psycopg.AsyncConnection.connect(shared_dsn) as holder:

@@ -309,7 +309,7 @@ async def opened(stage: Stage) -> None:
 
 
 async def check(stage: Stage, case: Case) -> None:
-    """Post, compare outcomes, and see that what was refused moved nothing and what is found is what was answered."""
+    """Post and compare outcomes; what was refused moved nothing, what is found is what was answered."""
     await opened(stage)
     if case.first:
         await stage.ledger.post(case.first)

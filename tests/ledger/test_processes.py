@@ -1,4 +1,7 @@
-"""Several processes post at once, and the outcome is that of some order one by one: the order of the batch numbers."""
+"""Several processes post at once, and the outcome is that of some order one by one.
+
+The order of the batch numbers.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,10 @@ def batch_numbers(dsn: str) -> dict[object, int]:
 
 
 async def compare(dsn: str, folder: Path, *, processes: int, lists: int) -> int:
-    """Post from several processes, then post the same one by one in the order of the batches; return how many."""
+    """Post from several processes, then post the same one by one in the order of the batches.
+
+    Return how many.
+    """
     print(f"HOLDFAST_TEST_SEED={SEED}")
     opened = accounts(40)
     database = Database(dsn)
@@ -124,7 +130,8 @@ async def test_time_never_goes_back_along_an_account_though_clocks_differ(
         await ledger.post(Workload(step, opened, clock.now).lists((20,)))
     with psycopg.connect(shared_dsn) as connection:
         row = connection.execute(
-            "select count(*) from ledger.transfers t join ledger.transfers p on p.id in (t.debit_prev, t.credit_prev) "
+            "select count(*) from ledger.transfers t "
+            "join ledger.transfers p on p.id in (t.debit_prev, t.credit_prev) "
             "where p.at > t.at or p.seq >= t.seq"
         ).fetchone()
     assert row == (0,)

@@ -43,41 +43,47 @@ async def test_books_that_nobody_touched_are_sound(database: Database, dsn: str)
     assert seen[-1] == (report.transfers, report.transfers)
 
 
+NEWEST = "(select max(seq) from ledger.transfers)"
+OLDEST = "(select min(seq) from ledger.transfers)"
+FIRST_REFUSAL = "(select min(seq) from ledger.refusals)"
+WITH_METADATA = "(select id from ledger.transfers where metadata is not null limit 1)"
+WITH_EXPIRY = "(select id from ledger.transfers where expires_at is not null limit 1)"
+A_HOLD = "(select id from ledger.open_holds limit 1)"
 TAMPERINGS = {
     "an amount": (
-        "update ledger.transfers set amount = amount + 1 where seq = (select max(seq) from ledger.transfers)",
+        f"update ledger.transfers set amount = amount + 1 where seq = {NEWEST}",
         "altered",
     ),
     "an account of a transfer": (
-        "update ledger.transfers set debit = credit, credit = debit where seq = (select min(seq) from ledger.transfers)",
+        f"update ledger.transfers set debit = credit, credit = debit where seq = {OLDEST}",
         "altered",
     ),
     "a transfer's metadata": (
-        """update ledger.transfers set metadata = '{"order": "no"}' where id = (select id from ledger.transfers where metadata is not null limit 1)""",
+        f"""update ledger.transfers set metadata = '{{"order": "no"}}' where id = {WITH_METADATA}""",
         "altered",
     ),
     "a transfer's code": (
-        "update ledger.transfers set code = 77 where seq = (select min(seq) from ledger.transfers)",
+        f"update ledger.transfers set code = 77 where seq = {OLDEST}",
         "altered",
     ),
     "an expiry": (
-        "update ledger.transfers set expires_at = expires_at + interval '1 s' where id = (select id from ledger.transfers where expires_at is not null limit 1)",
+        f"update ledger.transfers set expires_at = expires_at + interval '1 s' where id = {WITH_EXPIRY}",
         "altered",
     ),
     "a transfer's time": (
-        "update ledger.transfers set at = at + interval '1 s' where seq = (select min(seq) from ledger.transfers)",
+        f"update ledger.transfers set at = at + interval '1 s' where seq = {OLDEST}",
         "another time",
     ),
     "a transfer removed": (
-        "delete from ledger.transfers where seq = (select max(seq) from ledger.transfers)",
+        f"delete from ledger.transfers where seq = {NEWEST}",
         "altered",
     ),
     "a refusal": (
-        "update ledger.refusals set outcome = outcome % 20 + 2 where seq = (select min(seq) from ledger.refusals)",
+        f"update ledger.refusals set outcome = outcome % 20 + 2 where seq = {FIRST_REFUSAL}",
         "altered",
     ),
     "a refusal removed": (
-        "delete from ledger.refusals where seq = (select min(seq) from ledger.refusals)",
+        f"delete from ledger.refusals where seq = {FIRST_REFUSAL}",
         "refusals",
     ),
     "a batch removed": (
@@ -91,11 +97,12 @@ TAMPERINGS = {
         "credits_posted is",
     ),
     "both sides of a balance": (
-        "update ledger.balances set credits_posted = credits_posted + 5, debits_posted = debits_posted + 5 where number = 1000",
+        "update ledger.balances set credits_posted = credits_posted + 5, debits_posted = debits_posted + 5 "
+        "where number = 1000",
         "its transfers give",
     ),
     "a pointer": (
-        "update ledger.transfers set debit_prev = id where seq = (select max(seq) from ledger.transfers)",
+        f"update ledger.transfers set debit_prev = id where seq = {NEWEST}",
         "does not name",
     ),
     "a newest transfer": (
@@ -104,11 +111,11 @@ TAMPERINGS = {
     ),
     "an account's rule": ("update ledger.balances set rule = 1 - rule where number = 1000", "differently"),
     "a hold dropped": (
-        "delete from ledger.open_holds where id = (select id from ledger.open_holds limit 1)",
+        f"delete from ledger.open_holds where id = {A_HOLD}",
         "hold",
     ),
     "a hold's amount": (
-        "update ledger.open_holds set amount = amount + 1 where id = (select id from ledger.open_holds limit 1)",
+        f"update ledger.open_holds set amount = amount + 1 where id = {A_HOLD}",
         "hold",
     ),
 }

@@ -1,4 +1,7 @@
-"""Random ledger traffic that hits every rule: holds, chains, balancing, repeats, hot accounts, several assets."""
+"""Random ledger traffic that hits every rule.
+
+Holds, chains, balancing, repeats, hot accounts, several assets.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,10 @@ class StillClock:
 
 
 def accounts(count: int) -> list[NewAccount]:
-    """The first of each asset is a free, hot one; a few are bounded the other way; most must not be overdrawn."""
+    """The first of each asset is a free, hot one.
+
+    A few are bounded the other way; most must not be overdrawn.
+    """
     made = []
     for i in range(count):
         place = i // len(ASSETS)
@@ -80,7 +86,7 @@ class Workload:
         if draw < 0.40:
             expires = r.choice((None, None, self._now() + timedelta(seconds=r.randrange(1, 120))))
             t = replace(t, kind="pending", expires_at=expires)
-            self._holds = (self._holds + [t])[-300:]
+            self._holds = [*self._holds, t][-300:]
         elif draw < 0.48:
             t = replace(t, balancing=r.choice(("debit", "credit")), kind=r.choice(("posted", "pending")))
         elif draw < 0.52:

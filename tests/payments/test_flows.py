@@ -416,7 +416,7 @@ def test_a_payment_explains_itself_in_sentences() -> None:
     async def scene(shop: Shop) -> None:
         paid = await pay.create(shop.desk, shop.wants(500))
         told = explain(paid, await shop.book.attempts(paid.id), await shop.book.journal(paid.id))
-        assert any("north has not answered: it may have happened" in line for line in told)
+        assert any("North has not answered: it may have happened" in line for line in told)
         assert told[-1].startswith("It succeeded: 5.00 CNY asked, charged once.")
         assert all(line.endswith(".") for line in told)
 

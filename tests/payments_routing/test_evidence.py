@@ -14,7 +14,7 @@ HAZARD = 0.05
 
 
 def belief(runs_max: int = 12) -> ChangingRate:
-    return ChangingRate(successes=1.0, failures=1.0, runs_max=runs_max, recent=4)
+    return ChangingRate(first=(1.0, 1.0), changed=(1.0, 1.0), runs_max=runs_max, recent=4)
 
 
 def marginal(outcomes: list[bool]) -> float:

@@ -152,7 +152,14 @@ def test_the_database_promises_durability_and_lets_nobody_in_without_the_passwor
     server = EmbeddedPostgres(folder)
     server.start()
     try:
-        with psycopg.connect(server.dsn("holdfast"), autocommit=True) as connection:
+        owner_dsn = server.create_database()
+        with psycopg.connect(owner_dsn, autocommit=True) as connection:
+            role = connection.execute(
+                "select current_user, rolsuper from pg_roles where rolname = current_user"
+            )
+            assert role.fetchone() == ("holdfast", False)
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute("copy (select 1) to program 'true'")
             for setting in ("fsync", "synchronous_commit", "full_page_writes"):
                 assert connection.execute(f"show {setting}".encode()).fetchone() == ("on",)
             assert connection.execute("show data_checksums").fetchone() == ("on",)

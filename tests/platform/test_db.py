@@ -33,7 +33,7 @@ async def test_after_the_server_closed_every_connection_the_next_requests_do_not
 
 async def test_a_database_that_is_not_there_is_unavailable_and_nothing_worse(tmp_path: Path) -> None:
     with pytest.raises(DatabaseUnavailable):
-        await Database(f"host={tmp_path} user=nobody dbname=none connect_timeout=1").open()
+        await Database(f"host={tmp_path} user=nobody dbname=none connect_timeout=1").open(timeout_s=1.0)
 
 
 async def test_a_rollback_takes_no_prepared_statement_away_from_the_hot_path(database: Database) -> None:

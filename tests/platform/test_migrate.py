@@ -126,20 +126,6 @@ def test_the_dumped_schema_equals_the_migrations(postgres: EmbeddedPostgres, tem
     assert postgres.dump_schema(template) == written, "run `make schema`"
 
 
-def test_every_table_and_every_index_says_what_it_is_for(postgres: EmbeddedPostgres, template: str) -> None:
-    with psycopg.connect(postgres.dsn(template)) as connection:
-        silent = connection.execute(
-            """select n.nspname || '.' || c.relname from pg_class c
-               join pg_namespace n on n.oid = c.relnamespace
-               where n.nspname !~ '^(pg_|information_schema)' and c.relkind in ('r', 'p', 'i', 'I')
-                 and obj_description(c.oid, 'pg_class') is null
-                 and not exists (select from pg_constraint k where k.conindid = c.oid)
-                 and not exists (select from pg_inherits h where h.inhrelid = c.oid)
-               order by 1"""
-        ).fetchall()
-    assert silent == []
-
-
 def test_no_migration_does_what_the_linter_knows_to_be_dangerous() -> None:
     # Excluded: time-outs (the runner sets them), `if not exists` (a file runs in one transaction), and wider
     # integers, for columns that have a bound.

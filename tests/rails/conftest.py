@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import uvloop
 
 from holdfast.adapters.rails.bank import BankRail
 from holdfast.adapters.rails.stripe import StripeRail
@@ -17,6 +19,14 @@ from holdfast.base.secret import Secret
 from holdfast.domains.payments.ports import Op, Order
 from holdfast.platform.http import HttpClient
 from tests.support.sandbox import Sandbox, running_sandbox
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """What the outbound client promises holds on both loops that processes run on."""
+    plain: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+    return plain | {"uvloop": uvloop.new_event_loop} if item.path.name == "test_http.py" else plain
 
 
 @pytest.fixture(scope="session")

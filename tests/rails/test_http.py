@@ -15,7 +15,6 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
-import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -23,13 +22,6 @@ from cryptography.x509.oid import NameOID
 
 from holdfast.platform import http
 from holdfast.platform.http import AddressRefused, HttpClient, NoAnswer, NotSent, Reply, UrlInvalid
-
-
-@pytest.fixture(params=["asyncio", "uvloop"])
-def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
-    """The promise holds on both loops that processes run on."""
-    return uvloop.EventLoopPolicy() if request.param == "uvloop" else asyncio.DefaultEventLoopPolicy()
-
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"

@@ -127,12 +127,12 @@ async def test_a_fence_stops_requests_that_are_still_under_way(north: StripeRail
     async def fence(reference: str, remote_id: str | None) -> Answer:
         while True:
             answer = await north.send(order(Op.CANCEL, reference, remote_id=remote_id))
-            if answer.said not in (Said.UNKNOWN, Said.NOT_DONE):
+            if answer.said not in (Said.UNKNOWN, Said.NOT_DONE, Said.NOT_SENT):
                 return answer
             await asyncio.sleep(0.02)
 
     fenced = await asyncio.gather(*(fence(r, a.remote_id) for r, a in zip(references, answers, strict=True)))
-    assert {a.said for a in fenced} == {Said.CANCELED}
+    assert [a for a in fenced if a.said is not Said.CANCELED] == []
     await asyncio.sleep(0.4)  # longer than any delay: whatever was under way has arrived by now
     assert (sandbox.held_minor("north"), sandbox.kept_minor("north")) == (0, 0)
 

@@ -23,11 +23,11 @@ def own(tmp_path: Path) -> Iterator[Sandbox]:
         yield sandbox
 
 
-def post(sandbox: Sandbox, path: str, body: str, key: str = "") -> Any:
+def post(sandbox: Sandbox, path: str, body: str, key: str = "", instance: str = "north") -> Any:
     headers = {"authorization": "Bearer sk_test_x", "content-type": "application/x-www-form-urlencoded"}
     if key:
         headers["idempotency-key"] = key
-    request = urllib.request.Request(sandbox.at("north") + path, body.encode(), headers)
+    request = urllib.request.Request(sandbox.at(instance) + path, body.encode(), headers)
     with urllib.request.urlopen(request, timeout=10) as answer:
         return json.loads(answer.read())
 
@@ -103,5 +103,32 @@ def test_it_refuses_to_run_in_production(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_door_that_makes_no_sense_is_refused(tmp_path: Path) -> None:
-    assert run("--port", "0", "--data", str(tmp_path), "--door", "north").returncode == 2
+@pytest.mark.parametrize(
+    ("option", "value", "code"),
+    [
+        ("--door", "north", 2),
+        ("--door", "north=x", 2),
+        ("--door", "west=0", 1),
+        ("--instance", "west", 2),
+        ("--instance", "west=telex", 2),
+        ("--instance", "_control=stripe", 2),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(tmp_path: Path, option: str, value: str, code: int) -> None:
+    ended = run("--port", "0", "--data", str(tmp_path), option, value)
+    assert ended.returncode == code
+    assert value.partition("=")[0] in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_more_instances_can_be_served(tmp_path: Path) -> None:
+    with running_sandbox(tmp_path, "--instance", "west=stripe", "--door", "west=0") as sandbox:
+        assert [one["name"] for one in sandbox.control("GET", "state")["instances"]][-1] == "west"
+        assert post(sandbox, "/v1/payment_intents", PAY, instance="west")["status"] == "succeeded"
+        assert sandbox.kept_minor("west") == 1_000
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{sandbox.doors['west']}/v1/payment_intents",
+            headers={"authorization": "Bearer sk_test_x"},
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            assert len(json.loads(answer.read())["data"]) == 1

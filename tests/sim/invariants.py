@@ -6,10 +6,12 @@ Some are checked at every instant (whenever a provider's book, or ours, changes)
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from holdfast.base.ids import AttemptId, public
+from holdfast.base.ids import AttemptId, MerchantId, public
 from holdfast.domains.payments import store
 from holdfast.domains.payments import store_rows as rows
 from holdfast.domains.payments.model import Attempt, AttemptState, Case, Op, PaymentState
@@ -17,6 +19,7 @@ from holdfast.domains.payments.ports import Order
 from holdfast.domains.payments.rules.lifecycle import FINAL, GONE, IN_DOUBT
 from holdfast.domains.payments.rules.routing import RailOutcome, Router, Ticket
 from holdfast.flows import chart
+from tests.sim.rails import Provider
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -36,6 +39,96 @@ class Violation(AssertionError):
 def hold(condition: object, invariant: str, words: str) -> None:
     if not condition:
         raise Violation(invariant, words)
+
+
+@dataclass(frozen=True, slots=True)
+class AtRest:
+    """What is looked at when everything is at rest. `journal`: the events of each payment. `events`: subject and type of
+    each announcement. `holds`: an account's balance by code, or (None) the sum over all accounts.
+    """
+
+    cases: list[Case]
+    journal: Mapping[UUID, set[str]]
+    events: Sequence[tuple[str, str]]
+    holds: Callable[[str | None], int]
+    providers: Mapping[str, Provider]
+    merchant: MerchantId
+
+    def check(self) -> None:
+        for case in self.cases:
+            self.i2_what_is_kept_is_what_was_asked(case)
+            self.i4_succeeded_means_one_charge(case)
+            self.i9_everything_ended_or_somebody_was_told(case)
+            self.i11_success_is_announced_once(case)
+        self.i10_the_books_balance()
+        self.i10_rails_owe_what_they_took()
+        self.i10_the_merchant_has_what_was_paid()
+
+    def i2_what_is_kept_is_what_was_asked(self, case: Case) -> None:
+        payment = case.payment
+        net = sum(self._net(a) for a in case.attempts if a.rail != "book")
+        refunded = sum(r.amount.amount_minor for r in case.refunds if r.state == "succeeded" and r.attempt_id)
+        kept = case.attempt(payment.kept)
+        through = kept is not None and kept.rail != "book"
+        wanted = payment.captured_minor - refunded if through else 0
+        hold(net == wanted, "I2", f"{payment.state.value}: the rails kept {net} and it should be {wanted}")
+
+    def i4_succeeded_means_one_charge(self, case: Case) -> None:
+        payment = case.payment
+        kept = [a for a in case.attempts if a.state is _S.CAPTURED]
+        if payment.state is PaymentState.SUCCEEDED:
+            owed = "owed" in self.journal[payment.id]
+            hold(len(kept) == 1 or owed, "I4", f"succeeded with {len(kept)} charges")
+            hold(owed or kept[0].id == payment.kept, "I4", "succeeded, and another charge is the kept one")
+        else:
+            hold(not kept, "I4", f"{payment.state.value} with {len(kept)} charges")
+            hold(payment.captured_minor == 0, "I4", "captured without success")
+
+    def i9_everything_ended_or_somebody_was_told(self, case: Case) -> None:
+        payment = case.payment
+        told = "alert" in self.journal[payment.id]
+        left = [a.state.value for a in case.attempts if a.state not in GONE and a.id != payment.kept]
+        hold(payment.state in FINAL or told, "I9", f"it is {payment.state.value} for ever and nobody was told")
+        hold(not left or told, "I9", f"{left} for ever and nobody was told")
+        refunds = [r.state for r in case.refunds if r.state in ("sending", "pending")]
+        hold(not refunds or told, "I9", f"a refund is {refunds} for ever and nobody was told")
+
+    def i10_the_books_balance(self) -> None:
+        total = self.holds(None)
+        hold(total == 0, "I10", f"the ledger sums to {total}")
+        doubt = 0
+        for case in self.cases:
+            doubt -= case.payment.stood_in_minor
+            if case.payment.asked.funding == "direct":
+                doubt += sum(a.captured_minor for a in case.attempts if a.booked)
+        hold(self.holds("in_doubt:CNY") == doubt, "I10", f"suspense is {self.holds('in_doubt:CNY')}, in doubt is {doubt}")
+
+    def i10_rails_owe_what_they_took(self) -> None:
+        for name, provider in self.providers.items():
+            took = sum(record.net_minor for record in provider.records.values())
+            owes = -self.holds(f"rail:{name}:CNY")
+            hold(owes == took, "I10", f"{name} took {took} and our books say {owes}")
+        hold(self.holds("rail:book:CNY") == 0, "I10", "money is left in the balance rail's clearing account")
+
+    def i10_the_merchant_has_what_was_paid(self) -> None:
+        cases = self.cases
+        paid = sum(c.payment.captured_minor for c in cases)
+        back = sum(r.amount.amount_minor for c in cases for r in c.refunds if r.state == "succeeded")
+        code = chart.merchant(self.merchant, "CNY").code
+        hold(self.holds(code) == paid - back, "I10", f"the merchant has {self.holds(code)}, not {paid - back}")
+
+    def i11_success_is_announced_once(self, case: Case) -> None:
+        subject = public("pay", case.payment.id)
+        types = [type_ for about, type_ in self.events if about == subject and type_.startswith("payment.")]
+        said = types.count("payment.succeeded")
+        hold(said == (case.payment.state is PaymentState.SUCCEEDED), "I11", f"success was announced {said} times")
+        ends = [t for t in types if t in ("payment.succeeded", "payment.failed", "payment.canceled")]
+        hold(len(ends) == (case.payment.state in FINAL), "I11", f"the end was announced as {ends}")
+
+    def _net(self, attempt: Attempt) -> int:
+        provider = self.providers.get(attempt.rail)
+        record = None if provider is None else provider.records.get(attempt.reference)
+        return 0 if record is None else record.net_minor
 
 
 class Checker:
@@ -171,83 +264,15 @@ class Checker:
         if open_ or owing or refunds:
             hold(payment.next_step_at is not None, "I9", f"nobody will look at it: {payment.state.value}, {owing}")
 
-    # What is checked at rest.
-
     def nothing_due(self) -> bool:
         return all(state[6] is None for state in self.world.book._state.values())
 
     def at_rest(self) -> None:
         """Everything has healed, and whatever could be done was done."""
-        for case in self.world.book.everything():
-            self.i2_what_is_kept_is_what_was_asked(case)
-            self.i4_succeeded_means_one_charge(case)
-            self.i9_everything_ended_or_somebody_was_told(case)
-            self.i11_success_is_announced_once(case)
-        self.i10_the_books_balance()
-        self.i10_rails_owe_what_they_took()
-        self.i10_the_merchant_has_what_was_paid()
-
-    def i2_what_is_kept_is_what_was_asked(self, case: Case) -> None:
-        payment = case.payment
-        net = sum(self._net(a) for a in case.attempts if a.rail != "book")
-        refunded = sum(r.amount.amount_minor for r in case.refunds if r.state == "succeeded" and r.attempt_id)
-        kept = case.attempt(payment.kept)
-        through = kept is not None and kept.rail != "book"
-        wanted = payment.captured_minor - refunded if through else 0
-        hold(net == wanted, "I2", f"{payment.state.value}: the rails kept {net} and it should be {wanted}")
-
-    def i4_succeeded_means_one_charge(self, case: Case) -> None:
-        payment = case.payment
-        kept = [a for a in case.attempts if a.state is _S.CAPTURED]
-        if payment.state is PaymentState.SUCCEEDED:
-            owed = any(entry[5] == "owed" for entry in self.world.book._journal[payment.id])
-            hold(len(kept) == 1 or owed, "I4", f"succeeded with {len(kept)} charges")
-            hold(owed or kept[0].id == payment.kept, "I4", "succeeded, and another charge is the kept one")
-        else:
-            hold(not kept, "I4", f"{payment.state.value} with {len(kept)} charges")
-            hold(payment.captured_minor == 0, "I4", "captured without success")
-
-    def i9_everything_ended_or_somebody_was_told(self, case: Case) -> None:
-        payment = case.payment
-        told = any(entry[5] == "alert" for entry in self.world.book._journal[payment.id])
-        left = [a.state.value for a in case.attempts if a.state not in GONE and a.id != payment.kept]
-        hold(payment.state in FINAL or told, "I9", f"it is {payment.state.value} for ever and nobody was told")
-        hold(not left or told, "I9", f"{left} for ever and nobody was told")
-        refunds = [r.state for r in case.refunds if r.state in ("sending", "pending")]
-        hold(not refunds or told, "I9", f"a refund is {refunds} for ever and nobody was told")
-
-    def i10_the_books_balance(self) -> None:
-        books = self.world.ledger.book.accounts.values()
-        total = sum(b.credits_posted - b.debits_posted for b in books)
-        hold(total == 0, "I10", f"the ledger sums to {total}")
-        doubt = 0
-        for case in self.world.book.everything():
-            doubt -= case.payment.stood_in_minor
-            if case.payment.asked.funding == "direct":
-                doubt += sum(a.captured_minor for a in case.attempts if a.booked)
-        hold(self._holds("in_doubt:CNY") == doubt, "I10", f"suspense is {self._holds('in_doubt:CNY')}, in doubt is {doubt}")
-
-    def i10_rails_owe_what_they_took(self) -> None:
-        for name, provider in self.world.providers.items():
-            took = sum(record.net_minor for record in provider.records.values())
-            owes = -self._holds(f"rail:{name}:CNY")
-            hold(owes == took, "I10", f"{name} took {took} and our books say {owes}")
-        hold(self._holds("rail:book:CNY") == 0, "I10", "money is left in the balance rail's clearing account")
-
-    def i10_the_merchant_has_what_was_paid(self) -> None:
-        cases = self.world.book.everything()
-        paid = sum(c.payment.captured_minor for c in cases)
-        back = sum(r.amount.amount_minor for c in cases for r in c.refunds if r.state == "succeeded")
-        code = chart.merchant(self.world.merchant, "CNY").code
-        hold(self._holds(code) == paid - back, "I10", f"the merchant has {self._holds(code)}, not {paid - back}")
-
-    def i11_success_is_announced_once(self, case: Case) -> None:
-        subject = public("pay", case.payment.id)
-        types = [row[1] for row in self.events if row[3] == subject and row[1].startswith("payment.")]
-        said = types.count("payment.succeeded")
-        hold(said == (case.payment.state is PaymentState.SUCCEEDED), "I11", f"success was announced {said} times")
-        ends = [t for t in types if t in ("payment.succeeded", "payment.failed", "payment.canceled")]
-        hold(len(ends) == (case.payment.state in FINAL), "I11", f"the end was announced as {ends}")
+        world = self.world
+        journal = {id_: {row[5] for row in lines} for id_, lines in world.book._journal.items()}
+        told = [(row[3], row[1]) for row in self.events]
+        AtRest(world.book.everything(), journal, told, self._holds, world.providers, world.merchant).check()
 
     def watch_router(self, router: Router) -> Router:
         """I12: each call is counted once, and corrected at most once."""
@@ -274,7 +299,10 @@ class Checker:
         router.corrected = on_corrected  # type: ignore[method-assign]
         return router
 
-    def _holds(self, code: str) -> int:
+    def _holds(self, code: str | None) -> int:
+        if code is None:
+            every = self.world.ledger.book.accounts.values()
+            return sum(each.credits_posted - each.debits_posted for each in every)
         books = self.world.ledger.book.accounts.get(chart.number(code))
         return 0 if books is None else books.credits_posted - books.debits_posted
 

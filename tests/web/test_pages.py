@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from holdfast.base.ids import parse, public
+from holdfast.flows import demo
 from holdfast.platform.postgres import EmbeddedPostgres
 from tests.support.running import free_port, running
 from tests.support.sandbox import eventually
@@ -37,7 +38,7 @@ def form_of(client: httpx.Client) -> dict[str, str]:
 
 def silence(client: httpx.Client, provider: str) -> None:
     """Make a provider act and never say so, as the panel does."""
-    assert client.post(f"/providers/{provider}", data={"trouble": "lost"}).status_code == 303
+    assert client.post(f"/providers/{provider}", data={"trouble": "mute"}).status_code == 303
 
 
 def settled(client: httpx.Client, path: str) -> str:
@@ -205,6 +206,29 @@ def test_a_server_that_dies_while_paying_loses_nothing(mended: Shop, client: htt
     mended.sandbox.mend()
     page = str(eventually(lambda: paid(client, path), "a worker finishes it", within_s=120))
     assert "One charge is kept" in page
+
+
+def test_a_payment_that_was_opened_and_left_charges_nothing_until_its_page_is_told_to_go_on(
+    mended: Shop, client: httpx.Client
+) -> None:
+    opened = client.post(
+        "/v1/payments",
+        json={
+            "payer": public("pyr", demo.PAYER),
+            "amount": {"asset": "CNY", "amount_minor": 500},
+            "confirm": False,
+        },
+        headers={"authorization": f"Bearer {demo.API_KEY.reveal()}", "idempotency-key": "left-at-the-door"},
+    )
+    assert opened.status_code == 201, opened.text
+    path = "/checkout/" + opened.json()["id"]
+    page = client.get(path).text
+    assert "Nothing has been charged." in page
+    assert f'action="{path}/confirm"' in page
+    assert client.post(f"{path}/confirm").headers["location"] == path
+    assert ">Paid</h1>" in settled(client, path)
+    assert client.post(f"{path}/confirm").status_code == 303, "told twice, it does nothing more"
+    assert "One charge is kept" in settled(client, path)
 
 
 def paid(client: httpx.Client, path: str) -> str | None:

@@ -26,7 +26,7 @@ from holdfast.web.locale import LOCALES, Language
 
 T = datetime(2026, 11, 23, 8, tzinfo=UTC)
 AMOUNT = Money(asset("CNY"), 26_800)
-CARD = Method(InstrumentId(uuid4()), "card", "Visa card ending 4242", "pm_card_visa")
+CARD = Method(InstrumentId(uuid4()), "card", "Visa ending 4242", "pm_card_visa")
 ENGLISH = Language("en")
 
 

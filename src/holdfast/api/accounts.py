@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from litestar import Router, get
-from litestar.params import Parameter
+from litestar.params import FromPath, QueryParameter
 
 from holdfast.api.context import Api
 from holdfast.api.errors import RequestInvalid
@@ -24,7 +24,7 @@ from holdfast.flows import chart
 
 At = Annotated[
     datetime | None,
-    Parameter(query="at", description="The moment to tell of, RFC 3339 with its offset; now if left out."),
+    QueryParameter(name="at", description="The moment to tell of, RFC 3339 with its offset; else now."),
 ]
 
 
@@ -78,7 +78,7 @@ async def list_assets() -> Page[AssetShown]:
 
 
 @get("/accounts/{owner:str}", summary="Show an owner's balances")
-async def list_balances(request: Call, owner: str) -> Page[BalanceShown]:
+async def list_balances(request: Call, owner: FromPath[str]) -> Page[BalanceShown]:
     """Show what a payer of yours, or you yourself (`mer_…`), hold in each asset ever used."""
     api, caller = await called(request, Right.READ)
     accounts = {code: await own_account(api, caller, owner, one) for code, one in ASSETS.items()}
@@ -88,7 +88,9 @@ async def list_balances(request: Call, owner: str) -> Page[BalanceShown]:
 
 
 @get("/accounts/{owner:str}/{asset_code:str}", summary="Show a balance, now or at a moment")
-async def show_balance(request: Call, owner: str, asset_code: str, at: At = None) -> BalanceShown:
+async def show_balance(
+    request: Call, owner: FromPath[str], asset_code: FromPath[str], at: At = None
+) -> BalanceShown:
     """Show what an owner holds in one asset now, or held at `at`."""
     api, caller = await called(request, Right.READ)
     if at is not None and at.tzinfo is None:
@@ -101,7 +103,7 @@ async def show_balance(request: Call, owner: str, asset_code: str, at: At = None
 
 @get("/accounts/{owner:str}/{asset_code:str}/statement", summary="List an account's movements, newest first")
 async def list_statement(
-    request: Call, owner: str, asset_code: str, limit: Limit = LIMIT, after: After = None
+    request: Call, owner: FromPath[str], asset_code: FromPath[str], limit: Limit = LIMIT, after: After = None
 ) -> Page[StatementLine]:
     """List what moved on an account, each line with what the account held after it."""
     api, caller = await called(request, Right.READ)

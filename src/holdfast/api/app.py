@@ -27,7 +27,7 @@ from holdfast.api import (
     transfers,
     webhook_endpoints,
 )
-from holdfast.api.access_log import AccessLog
+from holdfast.api.access_log import AccessLog, Watcher
 from holdfast.api.context import Api, Reply, encode
 from holdfast.api.errors import MethodNotAllowed, NotFound, Problem, RequestInvalid, problem, unexpected
 from holdfast.api.gate import Asgi, Gate, Hot
@@ -37,7 +37,7 @@ from holdfast.api.strict import StrictBody
 from holdfast.base.clock import SystemClock
 from holdfast.base.errors import HoldfastError
 from holdfast.boot import App, open_app
-from holdfast.platform import heartbeat
+from holdfast.platform import heartbeat, metrics
 from holdfast.platform.config import Config
 from holdfast.platform.log import logger
 
@@ -92,7 +92,9 @@ def create_app(source: App | Config, *, pages: Sequence[ControllerRouterHandler]
         return await payments.serve(api[0], request)
 
     hot: dict[tuple[str, str], Hot] = {("POST", "/v1/payments"): create_payment}
-    return Gate(cast("Asgi", framework), hot, ids=secrets.token_hex(3), log=log)
+    gate = Gate(cast("Asgi", framework), hot, ids=secrets.token_hex(3), watch=Watcher(log))
+    metrics.IN_FLIGHT.set_function(lambda: gate.in_flight)
+    return gate
 
 
 ROUTES: Final = (

@@ -11,6 +11,7 @@ from jinja2 import ChainableUndefined, Environment, PackageLoader
 from litestar import Router, get
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
+from litestar.params import FromPath
 from litestar.response import Response
 
 from holdfast import __version__
@@ -82,10 +83,16 @@ async def openapi(request: Call) -> dict[str, Any]:
     return request.app.openapi_schema.to_schema()
 
 
-@get(["/problems", "/problems/{code:str}"], include_in_schema=False)
-async def problems(code: str | None = None) -> Response[str]:
-    """Explain problem codes."""
+@get("/problems", include_in_schema=False)
+async def problems() -> Response[str]:
+    """Explain every problem code."""
+    return _page(problems_page())
+
+
+@get("/problems/{code:str}", include_in_schema=False)
+async def one_problem(code: FromPath[str]) -> Response[str]:
+    """Explain one problem code."""
     return _page(problems_page(code))
 
 
-routes = Router("/", route_handlers=[docs, openapi, problems])
+routes = Router("/", route_handlers=[docs, openapi, problems, one_problem])

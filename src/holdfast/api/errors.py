@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import msgspec
 
@@ -59,9 +59,7 @@ TABLE: Final[dict[str, Line]] = {
     ),
     "overloaded": Line(503, "Too many requests at once", _AGAIN),
     "merchant_overloaded": Line(429, "Too many of your requests at once", _AGAIN),
-    "rail_event_unverified": Line(
-        400, "The message's signature does not hold", "Check the rail's webhook secret."
-    ),
+    "rail_event_invalid": Line(400, "The rail's message is not genuine", "Check the rail's webhook secret."),
     "rail_unknown": Line(404, "There is no such rail", "GET /v1/rails lists them."),
     # Keys and rights.
     "api_key_missing": Line(401, "An API key is needed", "Send Authorization: Bearer and a secret key."),
@@ -185,12 +183,6 @@ class MethodNotAllowed(Refused):
     code = "method_not_allowed"
 
 
-class CursorInvalid(Refused):
-    """The cursor does not belong to this list."""
-
-    code = "cursor_invalid"
-
-
 class Overloaded(Unavailable):
     """The server has as many requests as it can work on. Nothing has moved; come back shortly."""
 
@@ -227,8 +219,6 @@ class Problem(msgspec.Struct, omit_defaults=True):
     request_id: str = ""
     retry_after_s: float = 0.0
     facts: dict[str, Any] = {}
-
-    __doc_table__: ClassVar[str] = "docs/reference/api.md"
 
 
 def line_of(error: HoldfastError) -> Line:

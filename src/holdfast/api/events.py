@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from litestar import Router, get
-from litestar.params import Parameter
+from litestar.params import FromPath, QueryParameter
 
 from holdfast.api import views
 from holdfast.api.errors import NotFound
@@ -14,6 +14,7 @@ from holdfast.api.responses import Call, called
 from holdfast.api.wire import EventShown, Page
 from holdfast.base.ids import parse
 from holdfast.domains.merchants import Right
+from holdfast.flows.reactions import EVENT_TYPES
 from holdfast.platform import outbox
 
 
@@ -23,7 +24,7 @@ async def list_events(
     limit: Limit = LIMIT,
     after: After = None,
     kind: Annotated[
-        str | None, Parameter(query="type", max_length=60, description="Only of this type.")
+        str | None, QueryParameter(name="type", max_length=60, description="Only of this type.")
     ] = None,
 ) -> Page[EventShown]:
     """List the caller's events."""
@@ -35,7 +36,7 @@ async def list_events(
 
 
 @get("/{event_id:str}", summary="Show an event")
-async def show_event(request: Call, event_id: str) -> EventShown:
+async def show_event(request: Call, event_id: FromPath[str]) -> EventShown:
     """Show one event."""
     api, caller = await called(request, Right.READ)
     found = await outbox.find(api.app.database, caller.merchant.id, parse("evt", event_id))
@@ -44,4 +45,17 @@ async def show_event(request: Call, event_id: str) -> EventShown:
     return views.event(found)
 
 
-routes = Router("/v1/events", route_handlers=[list_events, show_event], tags=["Events"])
+@get("/v1/event_types", summary="List event types")
+async def list_types() -> Page[str]:
+    """List the types of event that there are."""
+    return Page(list(EVENT_TYPES), has_more=False)
+
+
+routes = Router(
+    "/",
+    route_handlers=[
+        Router("/v1/events", route_handlers=[list_events, show_event]),
+        list_types,
+    ],
+    tags=["Events"],
+)

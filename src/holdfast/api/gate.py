@@ -36,6 +36,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 Hot = Callable[["Request"], Awaitable[Reply]]
+Watch = Callable[[str, str, str, int, float, str], None]
+"""Is told method, path, route, status, seconds and request id."""
 
 _logger: Final = logger(__name__)
 
@@ -95,7 +97,7 @@ class Gate:
         hot: dict[tuple[str, str], Hot],
         *,
         ids: str,
-        log: Callable[[str, str, int, float, str], None],
+        watch: Watch,
         in_flight_max: int = REQUESTS_IN_FLIGHT_MAX,
         body_timeout_s: float = REQUEST_BODY_TIMEOUT_S,
     ) -> None:
@@ -103,7 +105,7 @@ class Gate:
         self._hot = hot
         self._ids = ids
         self._numbers = count(1)
-        self._log = log
+        self._watch = watch
         self._in_flight = 0
         self._in_flight_max = in_flight_max
         self._body_timeout_s = body_timeout_s
@@ -143,7 +145,7 @@ class Gate:
         path: str = scope["path"]
         if self._in_flight >= self._in_flight_max:
             await outgoing.answer(problem(Overloaded(), outgoing.id))
-            self._log(method, path, outgoing.status, 0.0, outgoing.id)
+            self._watch(method, path, "", outgoing.status, 0.0, outgoing.id)
             return
         self._in_flight += 1
         try:
@@ -157,7 +159,9 @@ class Gate:
             await outgoing.answer(unexpected(outgoing.id))
         finally:
             self._in_flight -= 1
-            self._log(method, path, outgoing.status, time.perf_counter() - started, outgoing.id)
+            route = path if (method, path) in self._hot else scope.get("path_template", "")
+            seconds = time.perf_counter() - started
+            self._watch(method, path, route, outgoing.status, seconds, outgoing.id)
 
     async def _serve(
         self, method: str, path: str, scope: Scope, receive: Receive, outgoing: _Outgoing

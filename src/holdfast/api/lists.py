@@ -12,20 +12,20 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, TypeVar
 from uuid import UUID
 
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
-from holdfast.api.errors import CursorInvalid
 from holdfast.api.wire import Page
 from holdfast.base.ids import IdInvalid, parse
 from holdfast.base.limits import PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX
+from holdfast.domains.ledger.errors import CursorInvalid
 
 R = TypeVar("R")
 S = TypeVar("S")
 
-Limit = Annotated[int, Parameter(ge=1, le=PAGE_ROWS_MAX, description="Rows on a page.")]
+Limit = Annotated[int, QueryParameter(ge=1, le=PAGE_ROWS_MAX, description="Rows on a page.")]
 After = Annotated[
     str | None,
-    Parameter(query="starting_after", max_length=40, description="The last id of the page before."),
+    QueryParameter(name="starting_after", max_length=40, description="The last id of the page before."),
 ]
 LIMIT: int = PAGE_ROWS_DEFAULT
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from holdfast.api.context import Api, Reply, encode
-from holdfast.api.errors import problem
+from holdfast.api.errors import MerchantOverloaded, problem
 from holdfast.base.errors import Refused, Unavailable
 from holdfast.base.limits import IDEMPOTENCY_IN_PROGRESS_S, IDEMPOTENCY_KEY_CHARS_MAX
 from holdfast.domains.ledger.model import Unit
@@ -109,14 +109,17 @@ def ticket(caller: Caller, header: str | None, operation: str, body: bytes) -> T
 async def once(api: Api, held: Ticket, subject: str, wish: Wish) -> Reply:
     """Carry out `wish` unless its key was used already; then answer as the first time.
 
-    Raises: `KeyReused`, `InProgress`, and `Unavailable` and `OutcomeUnknown` of the work itself, which are
-    not kept.
+    Raises: `KeyReused`, `InProgress`, `MerchantOverloaded`, and `Unavailable` and `OutcomeUnknown` of the
+    work itself, which are not kept.
     """
     slot = (held.owner, held.key)
     earlier = api.under_way.get(slot)
     if earlier is not None:
         raise InProgress if earlier == held.fingerprint else KeyReused
+    if api.busy.get(held.owner, 0) >= api.busy_max:
+        raise MerchantOverloaded
     api.under_way[slot] = held.fingerprint
+    api.busy[held.owner] = api.busy.get(held.owner, 0) + 1
     try:
         claim = idempotency.claim(held.owner, held.key, held.fingerprint, subject, api.now())
         try:
@@ -124,9 +127,14 @@ async def once(api: Api, held: Ticket, subject: str, wish: Wish) -> Reply:
         except KeyClaimed:
             return await _again(api, held, wish)
         except Refused as refusal:
-            return await _refuse(api, held, claim, refusal, wish)
+            return await _refuse(api, held, claim, subject, refusal, wish)
     finally:
         del api.under_way[slot]
+        left = api.busy[held.owner] - 1
+        if left:
+            api.busy[held.owner] = left
+        else:
+            del api.busy[held.owner]
 
 
 def claimed_first(
@@ -161,12 +169,22 @@ def claimed_first(
     return Wish(do, resume)
 
 
-async def _refuse(api: Api, held: Ticket, claim: Guard, refusal: Refused, wish: Wish) -> Reply:
-    """Keep a refusal as the answer: a repeat gets the same, whatever has changed since."""
+async def _refuse(api: Api, held: Ticket, claim: Guard, subject: str, refusal: Refused, wish: Wish) -> Reply:
+    """Keep a refusal as the answer: a repeat gets the same, whatever has changed since.
+
+    The refused work may have taken the key itself (its commit stood without its transfers): then only the
+    answer is added. `subject` is this request's own, so it tells whose claim it is.
+    """
     written = problem(refusal)
     refused = Reply(written.status, encode(written))
-    outcome = await api.app.lane.submit(Unit(guards=(claim,), writes=(held.answer(refused),)))
-    return refused if outcome.status == "committed" else await _again(api, held, wish)
+    lane = api.app.lane
+    if (await lane.submit(Unit(guards=(claim,), writes=(held.answer(refused),)))).status == "committed":
+        return refused
+    found = await idempotency.find(api.app.database, held.owner, held.key)
+    if found is not None and found.subject == subject and found.answer is None:
+        await lane.submit(Unit(writes=(held.answer(refused),)))
+        return refused
+    return await _again(api, held, wish)
 
 
 async def _again(api: Api, held: Ticket, wish: Wish) -> Reply:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from litestar import Router, delete, get, post, put
+from litestar.params import FromPath, JSONBody
 from litestar.response import Response
 
 from holdfast.api import views
@@ -19,7 +20,7 @@ from holdfast.domains.merchants import Right
 
 @post("/", status_code=201, summary="Enrol a payer")
 async def create_payer(
-    request: Call, data: PayerAsked, idempotency_key: OnceKey = None
+    request: Call, data: JSONBody[PayerAsked], idempotency_key: OnceKey = None
 ) -> Response[PayerShown]:
     """Enrol somebody who pays you. They get a balance, which is their first instrument."""
     api, caller = await called(request, Right.MANAGE)
@@ -52,7 +53,7 @@ async def list_payers(request: Call, limit: Limit = LIMIT, after: After = None) 
 
 
 @get("/{payer_id:str}", summary="Show a payer")
-async def show_payer(request: Call, payer_id: str) -> PayerShown:
+async def show_payer(request: Call, payer_id: FromPath[str]) -> PayerShown:
     """Show a payer with their instruments."""
     api, caller = await called(request, Right.READ)
     wallet = await own_wallet(api, caller, payer_id)
@@ -61,7 +62,7 @@ async def show_payer(request: Call, payer_id: str) -> PayerShown:
 
 @post("/{payer_id:str}/instruments", status_code=201, summary="Add an instrument")
 async def add_instrument(
-    request: Call, payer_id: str, data: InstrumentAsked, idempotency_key: OnceKey = None
+    request: Call, payer_id: FromPath[str], data: JSONBody[InstrumentAsked], idempotency_key: OnceKey = None
 ) -> Response[InstrumentShown]:
     """Add a way of paying, as the last in the payer's order. Tokens only: card numbers are refused."""
     api, caller = await called(request, Right.MANAGE)
@@ -79,7 +80,7 @@ async def add_instrument(
 
 
 @put("/{payer_id:str}/instruments/order", summary="Put a payer's instruments into order")
-async def order_instruments(request: Call, payer_id: str, data: OrderAsked) -> PayerShown:
+async def order_instruments(request: Call, payer_id: FromPath[str], data: JSONBody[OrderAsked]) -> PayerShown:
     """Set the order in which a payer's instruments are used."""
     api, caller = await called(request, Right.MANAGE)
     wallet = await own_wallet(api, caller, payer_id)
@@ -89,7 +90,7 @@ async def order_instruments(request: Call, payer_id: str, data: OrderAsked) -> P
 
 
 @delete("/{payer_id:str}/instruments/{instrument_id:str}", summary="Remove an instrument")
-async def remove_instrument(request: Call, payer_id: str, instrument_id: str) -> None:
+async def remove_instrument(request: Call, payer_id: FromPath[str], instrument_id: FromPath[str]) -> None:
     """Remove an instrument; payments that used it keep their history."""
     api, caller = await called(request, Right.MANAGE)
     wallet = await own_wallet(api, caller, payer_id)

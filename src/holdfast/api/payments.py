@@ -9,7 +9,7 @@ from typing import Annotated, Final
 
 import msgspec
 from litestar import Router, get, post
-from litestar.params import Parameter
+from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.response import Response
 
 from holdfast.api import gate, views
@@ -214,12 +214,12 @@ async def own_payment(api: Api, caller: Caller, text: str) -> Payment:
     status_code=201,
     summary="Make a payment",
     description=(
-        "Carries the payment out (unless `confirm` is false) and tells how it stands: 201 when it is settled, "
+        "Carries the payment out (unless `confirm` is false) and tells how it stands: 201 when settled, "
         "202 when something is open (`next` says what happens), 402 when it failed: nothing was kept."
     ),
 )
 async def create_payment(
-    request: Call, data: PaymentAsked, idempotency_key: OnceKey = None
+    request: Call, data: JSONBody[PaymentAsked], idempotency_key: OnceKey = None
 ) -> Response[PaymentShown]:
     """Make a payment.
 
@@ -237,7 +237,7 @@ async def list_payments(
     limit: Limit = LIMIT,
     after: After = None,
     payment_state: Annotated[
-        PaymentState | None, Parameter(query="state", description="Only those in it.")
+        PaymentState | None, QueryParameter(name="state", description="Only those in it.")
     ] = None,
 ) -> Page[PaymentShown]:
     """List the caller's payments."""
@@ -254,7 +254,7 @@ async def list_payments(
 
 
 @get("/{payment_id:str}", summary="Show a payment")
-async def show_payment(request: Call, payment_id: str) -> PaymentShown:
+async def show_payment(request: Call, payment_id: FromPath[str]) -> PaymentShown:
     """Show a payment as it stands.
 
     While it is in doubt, with other methods that could be offered to the payer.
@@ -264,7 +264,7 @@ async def show_payment(request: Call, payment_id: str) -> PaymentShown:
 
 
 @get("/{payment_id:str}/story", summary="Show a payment with its attempts, journal and explanation")
-async def show_story(request: Call, payment_id: str) -> PaymentInFull:
+async def show_story(request: Call, payment_id: FromPath[str]) -> PaymentInFull:
     """Show all that was tried for a payment, and why, in words."""
     api, caller = await called(request, Right.READ)
     payment = await own_payment(api, caller, payment_id)
@@ -308,7 +308,10 @@ async def _act(
 
 @post("/{payment_id:str}/confirm", status_code=200, summary="Confirm a payment")
 async def confirm_payment(
-    request: Call, payment_id: str, data: ConfirmAsked | None = None, idempotency_key: OnceKey = None
+    request: Call,
+    payment_id: FromPath[str],
+    data: JSONBody[ConfirmAsked | None] = None,
+    idempotency_key: OnceKey = None,
 ) -> Response[PaymentShown]:
     """Carry out a payment that was made with `confirm: false`, by its own methods or by those named here."""
 
@@ -333,7 +336,10 @@ async def _renamed(request: Call, payment_id: str, wanted: list[str]) -> tuple[M
 
 @post("/{payment_id:str}/capture", status_code=200, summary="Capture a held payment")
 async def capture_payment(
-    request: Call, payment_id: str, data: CaptureAsked | None = None, idempotency_key: OnceKey = None
+    request: Call,
+    payment_id: FromPath[str],
+    data: JSONBody[CaptureAsked | None] = None,
+    idempotency_key: OnceKey = None,
 ) -> Response[PaymentShown]:
     """Take what is held, all or `amount_minor` of it; the rest is released."""
 
@@ -345,7 +351,7 @@ async def capture_payment(
 
 @post("/{payment_id:str}/cancel", status_code=200, summary="Cancel a payment")
 async def cancel_payment(
-    request: Call, payment_id: str, idempotency_key: OnceKey = None
+    request: Call, payment_id: FromPath[str], idempotency_key: OnceKey = None
 ) -> Response[PaymentShown]:
     """Cancel a payment that is not settled: what is held is released."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from litestar import Router, get, post
+from litestar.params import FromPath
 from litestar.response import Response
 
 from holdfast.api import views
@@ -31,7 +32,7 @@ async def list_rails(request: Call) -> Page[RailHealth]:
 
 
 @post("/{rail:str}/webhook", status_code=204, summary="Take a rail's message", include_in_schema=False)
-async def take_message(request: Call, rail: str) -> Response[None]:
+async def take_message(request: Call, rail: FromPath[str]) -> Response[None]:
     """Take a message from a rail in the rail's own format.
 
     Its signature is the only key, checked by its adapter.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from litestar import Router, get, post
+from litestar.params import FromPath, JSONBody
 from litestar.response import Response
 
 from holdfast.api import views
@@ -14,6 +15,7 @@ from holdfast.api.responses import Call, OnceKey, body_of, called, send
 from holdfast.api.wire import RefundAsked, RefundShown
 from holdfast.base.ids import RefundId, parse, public
 from holdfast.domains.merchants import Right
+from holdfast.domains.payments.errors import RefundNotFunded
 from holdfast.domains.payments.model import Refund
 from holdfast.flows import refund as flow
 from holdfast.platform.unit import Guard, Write
@@ -29,7 +31,7 @@ def told(refund: Refund) -> Reply:
 
 @post("/", status_code=201, summary="Refund a payment")
 async def create_refund(
-    request: Call, data: RefundAsked, idempotency_key: OnceKey = None
+    request: Call, data: JSONBody[RefundAsked], idempotency_key: OnceKey = None
 ) -> Response[RefundShown]:
     """Give back all or part of what was captured, the way that it came."""
     api, caller = await called(request, Right.MOVE_MONEY)
@@ -56,15 +58,17 @@ async def create_refund(
 
     async def resume(subject: str, stale: bool) -> Reply:
         found = await api.app.desk.book.refund(RefundId(parse("ref", subject)))
-        if found is None or (found.state == "sending" and not stale):
+        if not stale and (found is None or found.state == "sending"):
             raise InProgress
+        if found is None:  # the key was taken by a commit whose transfers were refused
+            raise RefundNotFunded
         return told(found)
 
     return send(await once(api, held, public("ref", id_), Wish(do, resume)))
 
 
 @get("/{refund_id:str}", summary="Show a refund")
-async def show_refund(request: Call, refund_id: str) -> RefundShown:
+async def show_refund(request: Call, refund_id: FromPath[str]) -> RefundShown:
     """Show a refund as it stands."""
     api, caller = await called(request, Right.READ)
     found = await api.app.desk.book.refund(RefundId(parse("ref", refund_id)))

@@ -6,7 +6,7 @@ import math
 from typing import Annotated, Any, Final
 
 from litestar import Request
-from litestar.params import Parameter
+from litestar.params import HeaderParameter
 from litestar.response import Response
 
 from holdfast.api.context import Api, Reply
@@ -16,8 +16,8 @@ Call = Request[Any, Any, Any]
 
 OnceKey = Annotated[
     str | None,
-    Parameter(
-        header="Idempotency-Key",
+    HeaderParameter(
+        name="Idempotency-Key",
         description="Required. A fresh random text (a UUID) for each new wish, the same for repeats of it.",
         max_length=1_000,
     ),

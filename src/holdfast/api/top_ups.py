@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from litestar import Router, post
+from litestar.params import JSONBody
 from litestar.response import Response
 
 from holdfast.api.context import Reply
@@ -21,7 +22,7 @@ from holdfast.platform.unit import Guard
 
 @post("/", status_code=201, summary="Top up a payer's balance")
 async def create_top_up(
-    request: Call, data: TopUpAsked, idempotency_key: OnceKey = None
+    request: Call, data: JSONBody[TopUpAsked], idempotency_key: OnceKey = None
 ) -> Response[PaymentShown]:
     """Charge one of a payer's own instruments and credit their balance.
 

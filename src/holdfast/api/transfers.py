@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from litestar import Router, post
+from litestar.params import JSONBody
 from litestar.response import Response
 
 from holdfast.api import views
@@ -15,13 +16,14 @@ from holdfast.base.ids import TransferId, public
 from holdfast.base.money import Money, asset
 from holdfast.domains.ledger.model import Posting
 from holdfast.domains.merchants import Right
+from holdfast.domains.payments.errors import TransferRefused
 from holdfast.flows import transfer as flow
 from holdfast.platform.unit import Guard, Write
 
 
 @post("/", status_code=201, summary="Move money between balances")
 async def create_transfer(
-    request: Call, data: TransferAsked, idempotency_key: OnceKey = None
+    request: Call, data: JSONBody[TransferAsked], idempotency_key: OnceKey = None
 ) -> Response[TransferShown]:
     """Move money at once, between payers of yours or between one of them and your own balance."""
     api, caller = await called(request, Right.MOVE_MONEY)
@@ -60,9 +62,11 @@ async def create_transfer(
         )
         return said
 
-    async def resume(_: str, stale: bool) -> Reply:
-        del stale  # transfer and answer commit together: a claim without an answer is still under way
-        raise InProgress
+    async def resume(subject: str, stale: bool) -> Reply:
+        """Transfer and answer commit together: a claim without an answer is of a refused transfer."""
+        if not stale:
+            raise InProgress
+        raise TransferRefused(transfer=subject)
 
     return send(await once(api, held, public("tr", id_), Wish(do, resume)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from litestar import Router, delete, get, patch, post
+from litestar.params import FromPath, JSONBody
 from litestar.response import Response
 
 from holdfast.api.context import Reply, reply
@@ -53,7 +54,7 @@ def _delivery(it: Delivery) -> DeliveryShown:
 
 @post("/", status_code=201, summary="Add a webhook endpoint")
 async def create_endpoint(
-    request: Call, data: EndpointAsked, idempotency_key: OnceKey = None
+    request: Call, data: JSONBody[EndpointAsked], idempotency_key: OnceKey = None
 ) -> Response[EndpointShown]:
     """Have events delivered to an address, signed per Standard Webhooks. The secret is shown this once."""
     api, caller = await called(request, Right.MANAGE)
@@ -97,14 +98,16 @@ async def list_endpoints(request: Call, limit: Limit = LIMIT, after: After = Non
 
 
 @get("/{endpoint_id:str}", summary="Show a webhook endpoint")
-async def show_endpoint(request: Call, endpoint_id: str) -> EndpointShown:
+async def show_endpoint(request: Call, endpoint_id: FromPath[str]) -> EndpointShown:
     """Show one endpoint."""
     api, caller = await called(request, Right.READ)
     return shown(await queries.endpoint(api.app.database, caller.merchant.id, parse("we", endpoint_id)))
 
 
 @patch("/{endpoint_id:str}", summary="Change a webhook endpoint")
-async def change_endpoint(request: Call, endpoint_id: str, data: EndpointChange) -> EndpointShown:
+async def change_endpoint(
+    request: Call, endpoint_id: FromPath[str], data: JSONBody[EndpointChange]
+) -> EndpointShown:
     """Change what is given. Enabling one again sends what is owed."""
     api, caller = await called(request, Right.MANAGE)
     id_ = parse("we", endpoint_id)
@@ -124,7 +127,7 @@ async def change_endpoint(request: Call, endpoint_id: str, data: EndpointChange)
 
 
 @delete("/{endpoint_id:str}", summary="Delete a webhook endpoint")
-async def delete_endpoint(request: Call, endpoint_id: str) -> None:
+async def delete_endpoint(request: Call, endpoint_id: FromPath[str]) -> None:
     """Delete an endpoint; what was owed to it is not sent."""
     api, caller = await called(request, Right.MANAGE)
     await operations.delete_endpoint(
@@ -133,7 +136,7 @@ async def delete_endpoint(request: Call, endpoint_id: str) -> None:
 
 
 @post("/{endpoint_id:str}/rotate_secret", status_code=200, summary="Give a webhook endpoint a new secret")
-async def rotate_secret(request: Call, endpoint_id: str) -> SecretShown:
+async def rotate_secret(request: Call, endpoint_id: FromPath[str]) -> SecretShown:
     """Make a new secret and show it this once.
 
     The old one signs as well for a day, so that nothing is lost.
@@ -151,7 +154,7 @@ async def rotate_secret(request: Call, endpoint_id: str) -> SecretShown:
 
 @get("/{endpoint_id:str}/deliveries", summary="List deliveries to a webhook endpoint, newest first")
 async def list_deliveries(
-    request: Call, endpoint_id: str, limit: Limit = LIMIT, after: After = None
+    request: Call, endpoint_id: FromPath[str], limit: Limit = LIMIT, after: After = None
 ) -> Page[DeliveryShown]:
     """List what was or is to be delivered."""
     api, caller = await called(request, Right.READ)

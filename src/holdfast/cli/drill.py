@@ -88,7 +88,8 @@ def run(
     console = Console()
     scenario = reading.load(name_or_file)
     began = time.monotonic()
-    console.print(f"[bold]{scenario.title}[/bold]\n{scenario.story}\n")
+    story = " ".join(scenario.story.split())
+    console.print(f"[bold]{scenario.title}[/bold]\n{story}\n")
     figures = _live(console, scenario, seed) if live else _simulate(console, scenario.scaled(scale), seed)
     summary(console, figures, time.monotonic() - began)
     if json_file is not None:

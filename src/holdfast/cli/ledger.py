@@ -139,7 +139,8 @@ def statement_command(
         amount = decimal_text(Money(kind, entry.amount_minor))
         after = decimal_text(Money(kind, entry.balance.net_minor))
         click.echo(
-            f"{entry.at:%Y-%m-%d %H:%M:%S}  {entry.kind:<14} {entry.side:<6} {amount:>16} {after:>18}  {entry.id}"
+            f"{entry.at:%Y-%m-%d %H:%M:%S}  {entry.kind:<14} {entry.side:<6} {amount:>16} {after:>18}"
+            f"  {entry.id}"
         )
     if len(entries) == limit:
         click.echo(f"More: --before {entries[-1].id}")
@@ -156,7 +157,8 @@ def trial_balance_command(config_file: Path | None, data_dir: Path | None) -> No
         t = row.totals
         click.echo(
             f"{row.asset:<8} {row.accounts:>10,} accounts  debits {t.debits_posted_minor:>20,}  credits "
-            f"{t.credits_posted_minor:>20,}  pending {t.debits_pending_minor:,}  {'balanced' if row.balanced else 'NOT BALANCED'}"
+            f"{t.credits_posted_minor:>20,}  pending {t.debits_pending_minor:,}"
+            f"  {'balanced' if row.balanced else 'NOT BALANCED'}"
         )
     sys.exit(0 if all(row.balanced for row in rows) else 1)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -15,6 +17,16 @@ def _door(_context: click.Context, _parameter: click.Parameter, values: tuple[st
             raise click.BadParameter(f"{value!r} is not NAME=PORT")
         doors[name] = int(port)
     return doors
+
+
+def _more(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    more: dict[str, str] = {}
+    for value in values:
+        name, _, protocol = value.partition("=")
+        if not re.fullmatch("[a-z][a-z0-9]{0,31}", name) or protocol not in ("stripe", "harbour"):
+            raise click.BadParameter(f"{value!r} is not NAME=stripe or NAME=harbour")
+        more[name] = protocol
+    return more
 
 
 @click.command()
@@ -37,6 +49,10 @@ def _door(_context: click.Context, _parameter: click.Parameter, values: tuple[st
     help="Give an instance a port of its own, where `refuse` refuses connections for real.",
 )  # fmt: skip
 @click.option(
+    "--instance", "more", multiple=True, callback=_more, metavar="NAME=PROTOCOL",
+    help="Serve another one besides, speaking `stripe` or `harbour`.",
+)  # fmt: skip
+@click.option(
     "--settle-ms", type=click.IntRange(0, 86_400_000), default=1500, show_default=True,
     help="How long a bank transfer takes to confirm.",
 )  # fmt: skip
@@ -48,9 +64,10 @@ def command(
     hooks: tuple[str, ...],
     no_webhooks: bool,
     doors: dict[str, int],
+    more: dict[str, Literal["stripe", "harbour"]],
     settle_ms: int,
 ) -> None:
-    """Serve the practice providers north, south and harbour, and a page to break and mend them."""
+    """Serve providers to practise on: north, south and harbour, and a page to break and mend them."""
     import asyncio  # noqa: PLC0415 - loaded when asked for
     import json  # noqa: PLC0415
     from collections.abc import Mapping  # noqa: PLC0415
@@ -58,7 +75,7 @@ def command(
 
     from holdfast.base.errors import Refused  # noqa: PLC0415
     from holdfast.platform import config, processes  # noqa: PLC0415
-    from holdfast.sandbox.model import DEFAULT_INSTANCES  # noqa: PLC0415
+    from holdfast.sandbox.model import DEFAULT_INSTANCES, instance  # noqa: PLC0415
     from holdfast.sandbox.serve import Settings, serve  # noqa: PLC0415
 
     read = config.load()
@@ -66,6 +83,11 @@ def command(
         raise Refused("The sandbox does not run in production mode: it accepts any test key.")
     if not hooks and not no_webhooks:
         hooks = (f"http://127.0.0.1:{read.port}/v1/rails/{{instance}}/webhook",)
+    served = {one.name: one for one in DEFAULT_INSTANCES} | {
+        name: instance(name, protocol) for name, protocol in more.items()
+    }
+    if unknown := sorted(set(doors) - set(served)):
+        raise Refused(f"--door {unknown[0]}: there is no such instance; there are {', '.join(served)}.")
     settings = Settings(
         folder=data_dir or read.data_dir / "sandbox",
         host=host,
@@ -73,7 +95,7 @@ def command(
         seed=seed,
         hooks=() if no_webhooks else hooks,
         doors=doors,
-        instances=tuple(replace(one, settle_ms=settle_ms) for one in DEFAULT_INSTANCES),
+        instances=tuple(replace(one, settle_ms=settle_ms) for one in served.values()),
     )
 
     def ready(bound: int, open_doors: Mapping[str, int]) -> None:

@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Final, cast
 
 import jinja2
 
 from holdfast.drills.pictures import NAMES, Words, legend, pictures
 
 Figures = Mapping[str, object]
+LONG_S: Final = 300
+"""From here a duration is written in minutes."""
 
 
 def to_json(figures: Figures) -> str:
@@ -77,8 +79,10 @@ def share_text(value: object) -> str:
 
 
 def seconds_text(value: object) -> str:
-    """Write seconds; a dash where there is no figure."""
-    return f"{value:g} s" if isinstance(value, int | float) else "–"
+    """Write a duration in seconds or, when it is long, in minutes; a dash where there is no figure."""
+    if not isinstance(value, int | float):
+        return "–"
+    return f"{value:.0f} s" if value < LONG_S else f"{value / 60:.0f} min"
 
 
 FAULT_WORDS = {

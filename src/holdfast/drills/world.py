@@ -113,6 +113,7 @@ class World:
         self.payments: list[PaymentId] = [PaymentId(self.ids.new()) for _ in range(count)]
         self._tried = bytearray(count)
         self._serving = 0
+        self._fell: BaseException | None = None
         self._over = False
         lane.register(ADD.name, self._announced)
         for rail in rails.values():
@@ -132,8 +133,13 @@ class World:
             task = self.loop.create_task(self._serve(payment))
             serving.add(task)
             task.add_done_callback(serving.discard)
+            task.add_done_callback(self._served)
+            if self._fell is not None:
+                raise self._fell
         while serving:
             await asyncio.wait(serving)
+        if self._fell is not None:
+            raise self._fell
         await self._drain()
         self._over = True
         for helper in helpers:
@@ -179,6 +185,10 @@ class World:
             funding=scenario.funding, deadline_at=moment(self.draw.arrive_s[payment] + scenario.deadline_s),
             reference=str(payment),
         )  # fmt: skip
+
+    def _served(self, task: asyncio.Task[None]) -> None:
+        """A defect of ours in carrying out a payment ends the drill, with its traceback."""
+        self._fell = self._fell or task.exception()
 
     def _token(self, payment: int, kind: str) -> str:
         return public("pyr", self.result.payers[payment]) if kind == BALANCE else token(payment, kind)

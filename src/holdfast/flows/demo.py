@@ -69,8 +69,8 @@ PAYERS: Final = (
         PAYER_NAME,
         SHOP_NAME,
         (
-            _Instrument(Kind.CARD, "Visa card ending 4242", "pm_card_visa"),
-            _Instrument(Kind.CARD, "UnionPay card ending 0005", "pm_card_unionpay"),
+            _Instrument(Kind.CARD, "Visa ending 4242", "pm_card_visa"),
+            _Instrument(Kind.CARD, "UnionPay ending 0005", "pm_card_unionpay"),
             _BALANCE,
             _Instrument(Kind.BANK, "Bank account", "HB-0001-OK"),
         ),
@@ -85,7 +85,7 @@ PAYERS: Final = (
     _Payer(
         "Sato Kenji",
         "Lantern Books",
-        (_Instrument(Kind.CARD, "JCB card ending 0505", "pm_card_jcb"), _BALANCE),
+        (_Instrument(Kind.CARD, "JCB ending 0505", "pm_card_jcb"), _BALANCE),
         (("JPY", 300_000), ("USD", 45_000)),
     ),
 )

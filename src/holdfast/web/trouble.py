@@ -6,6 +6,7 @@ The panel never talks to the sandbox from the browser: its forms come to this se
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -48,8 +49,8 @@ TROUBLES: Final[dict[str, Trouble]] = {
     "slow": Trouble(N_("Slow"), N_("Answers three seconds late"), ({"fault": "slow", "latency_ms": 3000},)),
     "dark": Trouble(N_("Dark"), N_("Takes connections and never answers"), ({"fault": "dark"},)),
     "refuse": Trouble(N_("Refuses"), N_("Turns every connection away"), ({"fault": "refuse"},)),
-    "lost": Trouble(
-        N_("Loses answers"),
+    "mute": Trouble(
+        N_("Mute"),
         N_("Acts, but its answer never comes"),
         ({"fault": "mute", "operations": ["confirm", "capture", "initiate"]}, {"fault": "webhook_drop"}),
     ),
@@ -199,9 +200,9 @@ def _provider(
 
 def _named(faults: Sequence[Mapping[str, Any]]) -> str | None:
     """Return which of the panel's troubles these faults are, or None when they are something else."""
-    kinds = sorted(fault["fault"] for fault in faults)
+    kinds = Counter(str(fault["fault"]) for fault in faults)
     return next(
-        (id_ for id_, one in TROUBLES.items() if sorted(f["fault"] for f in one.faults) == kinds), None
+        (id_ for id_, one in TROUBLES.items() if Counter(str(f["fault"]) for f in one.faults) == kinds), None
     )
 
 

@@ -103,8 +103,8 @@ METHOD_KINDS: Final[dict[str, str]] = {
 
 DEMONSTRATION: Final = (
     N_("Tidepool Tea"),
-    N_("Visa card ending 4242"),
-    N_("UnionPay card ending 0005"),
+    N_("Visa ending 4242"),
+    N_("UnionPay ending 0005"),
     N_("Wallet balance"),
     N_("Bank account"),
 )

@@ -7,6 +7,6 @@ change after the fact; an id is posted once. Tables: ledger.accounts, .balances,
 Announces: nothing; whoever submits a unit puts its announcement into it.
 Needs: a clock.
 
-Doors: `model` (the nouns), `ports` (`CommitLane`, `Ledger`), `operations`, `queries`, `verify`, `memory` (the same in
-memory, for simulations), `rules` (the sequential meaning of a transfer).
+Doors: `model` (the nouns), `ports` (`CommitLane`, `Ledger`), `operations`, `queries`, `verify`, `memory` (the
+same in memory, for simulations), `rules` (the sequential meaning of a transfer).
 """

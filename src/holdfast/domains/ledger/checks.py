@@ -1,4 +1,7 @@
-"""Checks of what callers hand in, before it joins a batch: one caller's nonsense must not fail its neighbours."""
+"""Checks of what callers hand in, before it joins a batch.
+
+One caller's nonsense must not fail its neighbours.
+"""
 
 from __future__ import annotations
 
@@ -46,5 +49,6 @@ def _check_metadata(t: NewTransfer) -> None:
             raise MetadataTooLarge("Metadata maps texts to texts, without null characters.")
         if len(key) > METADATA_KEY_CHARS_MAX or len(value) > METADATA_VALUE_CHARS_MAX:
             raise MetadataTooLarge(
-                f"A metadata key has at most {METADATA_KEY_CHARS_MAX} characters, a value {METADATA_VALUE_CHARS_MAX}."
+                f"A metadata key has at most {METADATA_KEY_CHARS_MAX} characters, "
+                f"a value {METADATA_VALUE_CHARS_MAX}."
             )

@@ -16,7 +16,8 @@
     Broken
     x WriteRejected      a row that should commit with the transfers breaks a constraint
 
-Refusals of single transfers are no exceptions: they are outcomes (`model.Outcome`), one for each transfer of a batch.
+Refusals of single transfers are no exceptions: they are outcomes (`model.Outcome`), one for each transfer of
+a batch.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class TransferInvalid(Refused):
 
 
 class CursorInvalid(Refused):
-    """This account's statement has no such entry to go on from."""
+    """There is no such entry in this account's statement to go on from."""
 
     code = "cursor_invalid"
 
@@ -79,7 +80,10 @@ class LaneFull(Unavailable):
 
 
 class CommitUnknown(OutcomeUnknown):
-    """The connection to the database broke while the commit was under way. Ask for the state by id; do not send again."""
+    """The connection to the database broke while the commit was under way.
+
+    Ask for the state by id; do not send again.
+    """
 
     code = "commit_unknown"
 

@@ -1,16 +1,17 @@
 """The commit lane: callers that arrive together share one durable commit.
 
-There is no timer. One batch is under way at a time; whoever arrives meanwhile is in the next one, so that batches are
-small when there is little to do and large when there is much. A batch is one transaction:
+There is no timer. One batch is under way at a time; whoever arrives meanwhile is in the next one, so that
+batches are small when there is little to do and large when there is much. A batch is one transaction:
 
     guards -> transfers -> rows of other domains -> commit
 
-and in the usual case one exchange with the database, or two when something is guarded. When a batch fails with an error
-of the database it is tried once more (two processes may have met), and then its units are committed one by one, so that
-only the unit at fault is told. While the database works on a full batch, the next full one is made ready.
+and in the usual case one exchange with the database, or two when something is guarded. When a batch fails
+with an error of the database it is tried once more (two processes may have met), and then its units are
+committed one by one, so that only the unit at fault is told. While the database works on a full batch, the
+next full one is made ready.
 
-When the connection breaks while the commit is under way, the lane finds out what happened: it takes a lock that the lost
-transaction must have held, so the transaction is over, and looks for a transfer of the batch.
+When the connection breaks while the commit is under way, the lane finds out what happened: it takes a lock
+that the lost transaction must have held, so the transaction is over, and looks for a transfer of the batch.
 """
 
 from __future__ import annotations
@@ -45,7 +46,10 @@ _FIND_OUT_TRIES: Final = 5
 _FIND_OUT_PAUSE_S: Final = 1.0
 _TRIES_MAX: Final = 2
 _CAUTIOUS_BATCHES: Final = 16
-"""After a refusal, so many batches are not sent with their commit: refusals come in crowds, and a lost guess costs a batch."""
+"""After a refusal, so many batches are not sent with their commit.
+
+Refusals come in crowds, and a lost guess costs a batch.
+"""
 _BEGIN: Final[Command] = ("begin", ())
 _COMMIT: Final[Command] = ("commit", ())
 _ROLLBACK: Final[Command] = ("rollback", ())
@@ -80,7 +84,9 @@ class _ConnectionLost(Exception):
 
 
 class GroupCommitLane:
-    """The `CommitLane` on PostgreSQL. One for each process is enough; several processes keep each other's order by locks.
+    """The `CommitLane` on PostgreSQL.
+
+    One for each process is enough; several processes keep each other's order by locks.
 
     `batch_transfers_max` bounds the transfers of one commit (a benchmark sets it).
     """
@@ -156,7 +162,7 @@ class GroupCommitLane:
                 self._waiting_transfers = 0
 
     async def _drive(self, connection: Connection) -> None:
-        """Commit batch after batch on one connection, until there is nothing to do or the connection breaks."""
+        """Commit batch after batch on one connection until nothing is left or it breaks."""
         batch = self._take()
         while batch.jobs:
             commit = asyncio.ensure_future(self._commit_batch(connection, batch))
@@ -172,7 +178,10 @@ class GroupCommitLane:
                 return
 
     def _take(self) -> _Batch:
-        """Take what fits one commit, in order; stop before a unit that guards what an earlier one of the batch guards."""
+        """Take what fits one commit, in order.
+
+        Stop before a unit that guards what an earlier one of the batch guards.
+        """
         jobs: list[Job] = []
         keys: set[Hashable] = set()
         count = 0
@@ -215,7 +224,10 @@ class GroupCommitLane:
                 raise
 
     async def _try_commit(self, connection: Connection, batch: _Batch) -> bool:
-        """Commit a batch and answer its jobs; False when the database refused twice. Raises: `_ConnectionLost`."""
+        """Commit a batch and answer its jobs; False when the database refused twice.
+
+        Raises: `_ConnectionLost`.
+        """
         error: psycopg.Error | None = None
         tries = 0
         while tries < _TRIES_MAX:
@@ -242,7 +254,10 @@ class GroupCommitLane:
         return False
 
     async def _attempt(self, connection: Connection, batch: _Batch) -> None:
-        """Run one transaction: all at once when nothing is guarded and refusals are rare, else in two exchanges or more."""
+        """Run one transaction.
+
+        All at once when nothing is guarded and refusals are rare, else in two exchanges or more.
+        """
         jobs, plan = batch.jobs, batch.plan
         if not any(job.unit.guards for job in jobs) and (plan is None or (plan.plain and not self._cautious)):
             batch.expect_all_posted()
@@ -271,7 +286,7 @@ class GroupCommitLane:
     async def _step_by_step(
         self, connection: Connection, batch: _Batch
     ) -> tuple[list[Job], Plan | None, list[Rows]]:
-        """Check the guards that claim only for units whose other guards hold, and post only for units that are left."""
+        """Check claims only for units whose other guards hold; post only for units that are left."""
         batch.forget()
         begin = [_BEGIN]
         for claims in (False, True):

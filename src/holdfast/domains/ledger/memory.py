@@ -1,6 +1,7 @@
 """The ledger and its commit lane in memory: the same rules and the same answers, without durability.
 
-For simulations and tests. Rows of other domains go to handlers that their memory stores register by statement name.
+For simulations and tests. Rows of other domains go to handlers that their memory stores register by statement
+name.
 """
 
 from __future__ import annotations
@@ -44,7 +45,10 @@ class MemoryLedger:
         self.book = Rulebook()
 
     async def open_accounts(self, accounts: Sequence[NewAccount]) -> None:
-        """Open accounts; opening one again with the same content does nothing. Raises: `AccountExists`, `AccountInvalid`."""
+        """Open accounts; opening one again with the same content does nothing.
+
+        Raises: `AccountExists`, `AccountInvalid`.
+        """
         fresh: dict[int, NewAccount] = {}
         for account in accounts:
             check_account(account)
@@ -64,14 +68,20 @@ class MemoryLedger:
             )
 
     async def close_accounts(self, numbers: Sequence[AccountId], *, closed: bool = True) -> None:
-        """Close accounts: from then on they take part in nothing but the release of holds. Raises: `AccountMissing`."""
+        """Close accounts: from then on they take part in nothing but the release of holds.
+
+        Raises: `AccountMissing`.
+        """
         if any(number not in self.book.accounts for number in numbers):
             raise AccountMissing
         for number in numbers:
             self.book.accounts[number].closed = closed
 
     async def post(self, transfers: Sequence[NewTransfer]) -> list[Posting]:
-        """Post transfers in order; `linked` ones as chains; an answer for each. Raises: `BatchTooLarge`, `ChainTooLong`."""
+        """Post transfers in order; `linked` ones as chains; an answer for each.
+
+        Raises: `BatchTooLarge`, `ChainTooLong`.
+        """
         for t in transfers:
             check_transfer(t)
         now = self._clock.now()
@@ -139,7 +149,8 @@ class MemoryLedger:
 class MemoryLane:
     """The `CommitLane` in memory. A unit takes effect at one moment, after `delay()` when one is given.
 
-    `after` is awaited once the unit has taken effect and before the caller is told, so that a simulation can lose the answer.
+    `after` is awaited once the unit has taken effect and before the caller is told, so that a simulation can
+    lose the answer.
     """
 
     def __init__(
@@ -162,11 +173,17 @@ class MemoryLane:
         self._apply[name] = apply
 
     def register_guard(self, name: str, holds: Holds) -> None:
-        """Have guards of the statement `name` checked by `holds`; one that claims inserts when it returns True."""
+        """Have guards of the statement `name` checked by `holds`.
+
+        One that claims inserts when it returns True.
+        """
         self._holds[name] = holds
 
     async def submit(self, unit: Unit) -> UnitOutcome:
-        """Commit `unit` and return what became of it. Raises: `Broken` for a statement that nobody registered."""
+        """Commit `unit` and return what became of it.
+
+        Raises: `Broken` for a statement that nobody registered.
+        """
         if self._delay is not None:
             await self._delay()
         outcome = self.commit(unit)

@@ -16,7 +16,10 @@ Rule = Literal["free", "debits_must_not_exceed_credits", "credits_must_not_excee
 
 @dataclass(frozen=True, slots=True)
 class NewAccount:
-    """An account to open. `code` is its readable name, unique (`payer:…:CNY`); `number` is the caller's own id for it."""
+    """An account to open.
+
+    `code` is its readable name, unique (`payer:…:CNY`); `number` is the caller's own id for it.
+    """
 
     number: AccountId
     code: str
@@ -53,9 +56,9 @@ class NewTransfer:
     """A transfer to make, from `debit` to `credit`, both of `asset`.
 
     `kind`: `posted` moves money; `pending` reserves it (with `expires_at`, a hold that lapses by itself);
-    `post_pending` settles the hold `pending_id` (`amount_minor` of it or, when None, all; the rest is released);
-    `void_pending` releases it. `balancing` moves up to `amount_minor`, as much as the debit account's rule allows
-    (`balancing="debit"`), or as the credit account's rule allows (`"credit"`).
+    `post_pending` settles the hold `pending_id` (`amount_minor` of it or, when None, all; the rest is
+    released); `void_pending` releases it. `balancing` moves up to `amount_minor`, as much as the debit
+    account's rule allows (`balancing="debit"`), or as the credit account's rule allows (`"credit"`).
 
     `linked` ties a transfer to the one after it in the same unit: the chain succeeds or fails together.
     """
@@ -119,7 +122,10 @@ class Posting:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What must commit together: `transfers` (one linked chain in effect: all or none) with rows of other domains."""
+    """What must commit together.
+
+    `transfers` (one linked chain in effect: all or none) with rows of other domains.
+    """
 
     transfers: tuple[NewTransfer, ...] = ()
     writes: tuple[Write, ...] = ()
@@ -152,7 +158,10 @@ class AccountView:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of an account's statement. `side`: whether the account was debited or credited; `balance`: after it."""
+    """One line of an account's statement.
+
+    `side`: whether the account was debited or credited; `balance`: after it.
+    """
 
     id: TransferId
     at: datetime

@@ -1,4 +1,4 @@
-"""Writing: the ledger on PostgreSQL, and the lane on which everything that changes money or payment state commits.
+"""Writing: the ledger on PostgreSQL, and the lane on which everything that changes money commits.
 
 PostgresLedger(database)     opens accounts, posts lists of transfers, reads balances
 GroupCommitLane(database)    commits units; those that arrive while a commit is under way share the next one
@@ -57,7 +57,10 @@ class PostgresLedger:
         self._lane = GroupCommitLane(database, self._clock)
 
     async def open_accounts(self, accounts: Sequence[NewAccount]) -> None:
-        """Open accounts; opening one again with the same content does nothing. Raises: `AccountExists`, `AccountInvalid`."""
+        """Open accounts; opening one again with the same content does nothing.
+
+        Raises: `AccountExists`, `AccountInvalid`.
+        """
         for account in accounts:
             check_account(account)
         if accounts:
@@ -65,14 +68,18 @@ class PostgresLedger:
                 await account_store.open_accounts(connection, accounts, self._clock.now())
 
     async def close_accounts(self, numbers: Sequence[AccountId], *, closed: bool = True) -> None:
-        """Close accounts: from then on they take part in nothing but the release of holds. Raises: `AccountMissing`."""
+        """Close accounts: from then on they take part in nothing but the release of holds.
+
+        Raises: `AccountMissing`.
+        """
         async with self._database.transaction() as connection:
             await account_store.close_accounts(connection, numbers, closed=closed)
 
     async def post(self, transfers: Sequence[NewTransfer]) -> list[Posting]:
         """Post transfers in order, in one durable commit; `linked` ones as chains; an answer for each.
 
-        Raises: `BatchTooLarge`, `ChainTooLong`, `Unavailable` (nothing has moved), `OutcomeUnknown` (ask by `find`).
+        Raises: `BatchTooLarge`, `ChainTooLong`, `Unavailable` (nothing has moved), `OutcomeUnknown` (ask by
+        `find`).
         """
         if not transfers:
             return []
@@ -81,7 +88,10 @@ class PostgresLedger:
         return await self._lane.post(chains(transfers))
 
     async def expire_due(self, *, limit: int = EXPIRE_ROWS_MAX) -> int:
-        """Release up to `limit` holds whose time is over, oldest first, and return how many. Any process may do it."""
+        """Release up to `limit` holds whose time is over, oldest first, and return how many.
+
+        Any process may do it.
+        """
         async with self._database.connection() as connection:
             due = await reading.due_holds(connection, self._clock.now(), min(limit, EXPIRE_ROWS_MAX))
         if not due:
@@ -101,5 +111,8 @@ class PostgresLedger:
 
 
 async def expire_due(ledger: PostgresLedger, *, limit: int = EXPIRE_ROWS_MAX) -> int:
-    """Release up to `limit` lapsed holds and return how many; a worker calls it again while it returns `limit`."""
+    """Release up to `limit` lapsed holds and return how many.
+
+    A worker calls it again while it returns `limit`.
+    """
     return await ledger.expire_due(limit=limit)

@@ -16,9 +16,9 @@ class CommitLane(Protocol):
     async def submit(self, unit: Unit) -> UnitOutcome:
         """Commit `unit` and return what became of it, after the durable commit.
 
-        Units of one lane take effect as if one by one in the order of submission.
-        Raises: `Unavailable` (nothing has moved: the queue is full, or no connection could be had before anything was
-        sent), `OutcomeUnknown` (the connection broke during commit: ask by id).
+        Units of one lane take effect as if one by one in the order of submission. Raises: `Unavailable`
+        (nothing has moved: the queue is full, or no connection could be had before anything was sent),
+        `OutcomeUnknown` (the connection broke during commit: ask by id).
         """
         ...
 

@@ -48,9 +48,9 @@ async def statement(
     before: TransferId | None = None,
     limit: int = PAGE_ROWS_DEFAULT,
 ) -> list[Entry]:
-    """Return an account's entries, newest first, each with the balance after it; `before` is the last of the page before.
+    """Return an account's entries, newest first, each with the balance after it.
 
-    Raises: `AccountMissing`, `CursorInvalid`.
+    `before` is the last entry of the page before. Raises: `AccountMissing`, `CursorInvalid`.
     """
     limit = max(1, min(limit, PAGE_ROWS_MAX))
     async with database.connection() as connection:
@@ -76,7 +76,10 @@ async def _behind(connection: Connection, account: AccountId, transfer: Transfer
 
 
 async def trial_balance(database: Database) -> list[AssetTotals]:
-    """Return the sums over all accounts of each asset; debits and credits are equal when the books balance."""
+    """Return the sums over all accounts of each asset.
+
+    Debits and credits are equal when the books balance.
+    """
     async with database.connection() as connection:
         return await reading.trial_balance(connection)
 

@@ -1,8 +1,9 @@
 """The rules of posting, one transfer after the other, on books held in memory.
 
-This is what "as if posted one by one" means. The memory ledger runs it on its whole books; the PostgreSQL ledger runs it
-on the few accounts of a batch that could refuse anything (`store` proves that for the others). The order of the checks
-is the order of `Outcome`: the first that applies is the answer. `docs/reference/ledger.md` explains each.
+This is what "as if posted one by one" means. The memory ledger runs it on its whole books; the PostgreSQL
+ledger runs it on the few accounts of a batch that could refuse anything (`store` proves that for the others).
+The order of the checks is the order of `Outcome`: the first that applies is the answer.
+`docs/reference/ledger.md` explains each.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ Decision = tuple[Outcome, int]
 RELEASING: Final = ("void_pending", "expire_pending")
 
 KEPT: Final = frozenset(outcome for outcome in Outcome if outcome >= Outcome.DEBIT_ACCOUNT_NOT_FOUND)
-"""Refusals that depended on the state of the ledger: the id stays refused. The others lie in the request itself."""
+"""Refusals that depended on the state of the ledger: the id stays refused.
+
+The others lie in the request itself.
+"""
 
 
 class Books:
@@ -117,8 +121,8 @@ def malformed(t: NewTransfer, now: datetime) -> Outcome | None:
 class Rulebook:
     """Decides transfers in order and keeps the books. Not safe for threads.
 
-    `known` maps the id of each transfer that stands to what was asked and what it moved; `refused` the ids that stay
-    refused. Whoever owns the rulebook may fill all four maps beforehand.
+    `known` maps the id of each transfer that stands to what was asked and what it moved; `refused` the ids
+    that stay refused. Whoever owns the rulebook may fill all four maps beforehand.
     """
 
     __slots__ = ("accounts", "holds", "known", "refused")

@@ -2,14 +2,17 @@
 
 It reads every transfer in order, once, and checks that
 
-- each batch's hash is that of its rows and of the batch before it on its chain, and no position of a chain is missing;
+- each batch's hash is that of its rows and of the batch before it on its chain, and no position of a chain is
+  missing;
 - each transfer fits its accounts and its hold, and names the transfer before it on both accounts;
 - no account ever broke its rule, after any transfer;
-- each balance, count and newest transfer is what its transfers add up to, the open holds are those that nothing settled;
+- each balance, count and newest transfer is what its transfers add up to, the open holds are those that
+  nothing settled;
 - every asset sums to zero.
 
-What a hash chain cannot prove by itself is that its newest batches were not cut off together with everything that follows
-from them. The report gives the head of each chain: kept elsewhere, it is what a later proof is held against.
+What a hash chain cannot prove by itself is that its newest batches were not cut off together with everything
+that follows from them. The report gives the head of each chain: kept elsewhere, it is what a later proof is
+held against.
 """
 
 from __future__ import annotations
@@ -185,7 +188,8 @@ class _Proof:
         if count != transfers or len(refused) != refusals:
             self._find(
                 number,
-                f"batch {number} has {count} transfers and {len(refused)} refusals, not {transfers} and {refusals}",
+                f"batch {number} has {count} transfers and {len(refused)} refusals, "
+                f"not {transfers} and {refusals}",
             )
         moment = (at - _EPOCH) // timedelta(microseconds=1)
         if rows is not None:
@@ -223,7 +227,10 @@ class _Proof:
         return found
 
     def _holds(self, number: int, rows: Rows, extras: dict[int, tuple[Any, ...]], released: Ints) -> None:
-        """Follow what is reserved; fill in what each settling or releasing transfer takes off the pending sums."""
+        """Follow what is reserved.
+
+        Fill in what each settling or releasing transfer takes off the pending sums.
+        """
         for i in np.flatnonzero(rows["kind"] != 0).tolist():
             row = rows[i]
             kind, debit, credit, amount = (
@@ -257,7 +264,7 @@ class _Proof:
         for name in sorted(held.keys() ^ self._open.keys())[:5]:
             self._find(
                 None,
-                f"the hold {UUID(bytes=name)} is {'' if name in held else 'not '}listed as open and should {'not ' if name in held else ''}be",
+                f"the hold {UUID(bytes=name)} is {'open though settled' if name in held else 'missing'}",
             )
         if any(self._open[name] != hold for name, hold in held.items() if name in self._open):
             self._find(None, "an open hold differs from its pending transfer")
@@ -357,7 +364,8 @@ class _Books:
             for place in off[:3].tolist():
                 self._find(
                     None,
-                    f"account {self._numbers[place]}: {name} is {self.table[name][place]}, its transfers give {self._sums[i][place]}",
+                    f"account {self._numbers[place]}: {name} is {self.table[name][place]}, "
+                    f"its transfers give {self._sums[i][place]}",
                 )
         if (self.table["entries"].astype(np.int64) != self._entries).any() or (
             self.table["last"] != self._last
@@ -369,7 +377,7 @@ class _Books:
             )
             self._find(
                 None,
-                f"account {self._numbers[place]}: its count or its newest transfer is not what its transfers give",
+                f"account {self._numbers[place]}: its count or newest transfer is not what they give",
             )
         if (self.table["same"] == 0).any():
             place = int(np.flatnonzero(self.table["same"] == 0)[0])

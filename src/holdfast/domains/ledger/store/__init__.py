@@ -1,1 +1,4 @@
-"""All of the ledger's SQL: posting in `posting`, reading in `reading`; `batch` makes the arrays that posting sends."""
+"""All of the ledger's SQL.
+
+Posting in `posting`, reading in `reading`; `batch` makes the arrays that posting sends.
+"""

@@ -15,7 +15,8 @@ from holdfast.platform.db import Connection
 
 _OPEN: Final = """
 with asked as (
-    select * from unnest(%b::bigint[], %b::text[], %b::smallint[], %b::smallint[]) as u (number, code, asset, rule)
+    select * from unnest(%b::bigint[], %b::text[], %b::smallint[], %b::smallint[])
+        as u (number, code, asset, rule)
 ), opened as (
     insert into ledger.accounts (number, code, asset, rule, opened_at)
     select number, code, asset, rule, %b::timestamptz from asked order by number

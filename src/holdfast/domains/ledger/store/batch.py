@@ -1,8 +1,8 @@
-"""A batch as arrays: which accounts it touches, what it would add to each, and how its transfers hang together.
+"""A batch as arrays: which accounts it touches, what it adds to each, how its transfers hang together.
 
-The arrays are made with numpy, in a handful of passes over all transfers, since at 1,000 transfers to a commit the loop
-over Python objects is what costs. Accounts are ascending by number (the order in which they are locked); positions
-and indexes that go to the database count from 1.
+The arrays are made with numpy, in a handful of passes over all transfers, since at 1,000 transfers to a
+commit the loop over Python objects is what costs. Accounts are ascending by number (the order in which they
+are locked); positions and indexes that go to the database count from 1.
 """
 
 from __future__ import annotations
@@ -46,7 +46,10 @@ class Group(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """What a list of transfers adds to each account, aligned with `Touched.numbers`. `last` is a position, -1 for none."""
+    """What a list of transfers adds to each account, aligned with `Touched.numbers`.
+
+    `last` is a position, -1 for none.
+    """
 
     debits: Integers
     credits: Integers
@@ -88,7 +91,10 @@ class Touched:
         return low, low != np.maximum.reduceat(by_account, self._starts)
 
     def sums(self, posted: Integers, pending: Integers, counts: npt.NDArray[np.bool_]) -> Sums:
-        """Add up what each transfer changes: `posted` and `pending`, the same on both its sides, where it `counts`."""
+        """Add up what each transfer changes.
+
+        `posted` and `pending`, the same on both its sides, where it `counts`.
+        """
         sides = np.zeros((4, 2 * self.count), np.int64)
         sides[0, 0::2] = posted
         sides[1, 1::2] = posted
@@ -103,7 +109,10 @@ class Touched:
 
 
 def previous(index: Integers) -> Integers:
-    """Return for each side of each transfer the position of the transfer before it on that account, from 1; 0 for none."""
+    """Return for each side of each transfer the position of the transfer before it on that account, from 1.
+
+    0 for none.
+    """
     order = np.argsort(index, kind="stable")
     ascending = index[order]
     same = ascending[1:] == ascending[:-1]
@@ -114,7 +123,10 @@ def previous(index: Integers) -> Integers:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A decided transfer, as it will be stored. `released`: what it takes off the pending sums of both accounts."""
+    """A decided transfer, as it will be stored.
+
+    `released`: what it takes off the pending sums of both accounts.
+    """
 
     transfer: NewTransfer
     amount: int
@@ -129,7 +141,7 @@ def columns_of(
     kinds: Sequence[int],
     index: Integers,
 ) -> tuple[Packed | None, ...]:
-    """Return the columns of the transfers to store, in the order that the functions of the schema take them."""
+    """Return the columns of the transfers to store, in the order of the functions' parameters."""
     prev = previous(index)
     return (
         arrays.uuids(b"".join(ids)),
@@ -155,8 +167,9 @@ def _optional(kind: str, values: list[Any]) -> Packed | None:
 class Plan:
     """A batch before anything is known of its accounts.
 
-    `special` marks what needs a decision of its own (it settles a hold, balances, repeats an id, is malformed, or is
-    huge); the others are `plain`, and `advance` is what they add to the accounts if none of them is refused.
+    `special` marks what needs a decision of its own (it settles a hold, balances, repeats an id, is
+    malformed, or is huge); the others are `plain`, and `advance` is what they add to the accounts if none of
+    them is refused.
     """
 
     __slots__ = (
@@ -191,7 +204,7 @@ class Plan:
         )
 
     def _classify(self) -> tuple[list[int], list[int], list[bool], bool]:
-        """Return what each transfer adds to the posted and the pending sums in advance, and which are special."""
+        """Return what each transfer adds to posted and pending sums in advance, and which are special."""
         now, repeated = self.now, self.repeated
         seen: set[int] = set()
         posted: list[int] = []
@@ -223,7 +236,10 @@ class Plan:
         return posted, pending, special, True not in special
 
     def parameters(self, *, strict: bool) -> tuple[bytes | None, ...]:
-        """Return the parameters of `ledger.post_v1`; `strict`: it raises unless nothing in the batch can fail."""
+        """Return the parameters of `ledger.post_v1`.
+
+        `strict`: it raises unless nothing in the batch can fail.
+        """
         s = self.advance
         ids = self.ids
         if self.plain:
@@ -234,13 +250,22 @@ class Plan:
             columns = _NO_COLUMNS
         held = bool(s.debit_holds.any() or s.credit_holds.any())
         return (
-            arrays.time(self.now), arrays.boolean(self.plain), arrays.boolean(strict), arrays.bigints(self.touched.numbers), arrays.smallints(self.assets),
-            arrays.bigints(s.debits), arrays.bigints(s.credits),
-            arrays.bigints(s.debit_holds) if held else None, arrays.bigints(s.credit_holds) if held else None,
-            arrays.integers(s.entries), arrays.uuids(b"".join([ids[i] if i >= 0 else NIL for i in s.last.tolist()])),
+            arrays.time(self.now),
+            arrays.boolean(self.plain),
+            arrays.boolean(strict),
+            arrays.bigints(self.touched.numbers),
+            arrays.smallints(self.assets),
+            arrays.bigints(s.debits),
+            arrays.bigints(s.credits),
+            arrays.bigints(s.debit_holds) if held else None,
+            arrays.bigints(s.credit_holds) if held else None,
+            arrays.integers(s.entries),
+            arrays.uuids(b"".join([ids[i] if i >= 0 else NIL for i in s.last.tolist()])),
             arrays.column("boolean", self.wanted.tolist()) if self.wanted.any() else None,
-            min(ids), max(ids), *columns,
-        )  # fmt: skip
+            min(ids),
+            max(ids),
+            *columns,
+        )
 
 
 def _repeated(ids: list[int]) -> frozenset[int]:
@@ -253,14 +278,27 @@ def _repeated(ids: list[int]) -> frozenset[int]:
 
 _NONE: Final[list[int]] = []
 _NO_COLUMNS: Final = (
-    arrays.uuids(b""), arrays.bigints(_NONE), arrays.bigints(_NONE), arrays.smallints(_NONE), arrays.bigints(_NONE),
-    arrays.smallints(_NONE), arrays.integers(_NONE), arrays.integers(_NONE), arrays.integers(_NONE),
-    arrays.integers(_NONE), arrays.integers(_NONE), None, None,
-)  # fmt: skip
+    arrays.uuids(b""),
+    arrays.bigints(_NONE),
+    arrays.bigints(_NONE),
+    arrays.smallints(_NONE),
+    arrays.bigints(_NONE),
+    arrays.smallints(_NONE),
+    arrays.integers(_NONE),
+    arrays.integers(_NONE),
+    arrays.integers(_NONE),
+    arrays.integers(_NONE),
+    arrays.integers(_NONE),
+    None,
+    None,
+)
 
 
 class Settlement:
-    """What was decided of a planned batch: the rows to store, the ids that stay refused, the corrections to the sums."""
+    """What was decided of a planned batch.
+
+    The rows to store, the ids that stay refused, the corrections to the sums.
+    """
 
     __slots__ = ("_plan", "refused", "rows")
 
@@ -303,16 +341,20 @@ class Settlement:
             index,
         )
         return (
-            arrays.time(plan.now), arrays.bigints(touched.numbers), arrays.integers(final.entries),
-            arrays.bigints(touched.numbers[changed]), *(arrays.bigints(d[changed]) for d in differs[:4]),
-            arrays.integers(differs[4][changed]), arrays.uuids(last),
+            arrays.time(plan.now),
+            arrays.bigints(touched.numbers),
+            arrays.integers(final.entries),
+            arrays.bigints(touched.numbers[changed]),
+            *(arrays.bigints(d[changed]) for d in differs[:4]),
+            arrays.integers(differs[4][changed]),
+            arrays.uuids(last),
             *columns,
             _optional("smallint", [BALANCING_NUMBERS[r.transfer.balancing] for r in rows]),
             _optional("bigint", [_asked(r) for r in rows]),
             _optional("uuid", [r.transfer.pending_id for r in rows]),
             arrays.uuids(arrays.uuid_bytes(i for i, _ in self.refused)) if self.refused else None,
             arrays.smallints([o for _, o in self.refused]) if self.refused else None,
-        )  # fmt: skip
+        )
 
 
 def _asked(row: Row) -> int | None:

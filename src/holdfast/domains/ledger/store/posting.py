@@ -1,7 +1,7 @@
 """Posting a batch of transfers inside a transaction that the caller has opened.
 
-One round trip when nothing in the batch can fail; otherwise the few accounts that matter are looked at, the rules are run
-over the transfers that touch them, in order, and a second call corrects and records.
+One round trip when nothing in the batch can fail; otherwise the few accounts that matter are looked at, the
+rules are run over the transfers that touch them, in order, and a second call corrects and records.
 """
 
 from __future__ import annotations
@@ -21,19 +21,57 @@ from holdfast.platform.db import Connection
 from holdfast.platform.exchange import Command, Rows, exchange
 
 _COLUMN_TYPES: Final = (
-    "uuid[]", "bigint[]", "bigint[]", "smallint[]", "bigint[]", "smallint[]", "integer[]", "integer[]", "integer[]",
-    "integer[]", "integer[]", "timestamptz[]", "jsonb[]",
-)  # fmt: skip
+    "uuid[]",
+    "bigint[]",
+    "bigint[]",
+    "smallint[]",
+    "bigint[]",
+    "smallint[]",
+    "integer[]",
+    "integer[]",
+    "integer[]",
+    "integer[]",
+    "integer[]",
+    "timestamptz[]",
+    "jsonb[]",
+)
 _POST_TYPES: Final = (
-    "timestamptz", "boolean", "boolean", "bigint[]", "smallint[]", "bigint[]", "bigint[]", "bigint[]", "bigint[]",
-    "integer[]", "uuid[]", "boolean[]", "uuid", "uuid", *_COLUMN_TYPES,
-)  # fmt: skip
+    "timestamptz",
+    "boolean",
+    "boolean",
+    "bigint[]",
+    "smallint[]",
+    "bigint[]",
+    "bigint[]",
+    "bigint[]",
+    "bigint[]",
+    "integer[]",
+    "uuid[]",
+    "boolean[]",
+    "uuid",
+    "uuid",
+    *_COLUMN_TYPES,
+)
 _FINISH_TYPES: Final = (
-    "timestamptz", "bigint[]", "integer[]", "bigint[]", "bigint[]", "bigint[]", "bigint[]", "bigint[]", "integer[]", "uuid[]",
-    *_COLUMN_TYPES, "smallint[]", "bigint[]", "uuid[]", "uuid[]", "smallint[]",
-)  # fmt: skip
-POST: Final = f"select * from ledger.post_v1({', '.join('%b::' + t for t in _POST_TYPES)})"
-FINISH: Final = f"select * from ledger.finish_v1({', '.join('%b::' + t for t in _FINISH_TYPES)})"
+    "timestamptz",
+    "bigint[]",
+    "integer[]",
+    "bigint[]",
+    "bigint[]",
+    "bigint[]",
+    "bigint[]",
+    "bigint[]",
+    "integer[]",
+    "uuid[]",
+    *_COLUMN_TYPES,
+    "smallint[]",
+    "bigint[]",
+    "uuid[]",
+    "uuid[]",
+    "smallint[]",
+)
+POST: Final = f"select * from ledger.post_v1({', '.join('%b::' + t for t in _POST_TYPES)})"  # noqa: S608 - types
+FINISH: Final = f"select * from ledger.finish_v1({', '.join('%b::' + t for t in _FINISH_TYPES)})"  # noqa: S608 - types
 _KNOWN: Final = """
 select id, debit, credit, asset, amount, kind, balancing, asked, pending_id, expires_at, code, metadata
 from ledger.transfers where id = any (%b::uuid[])"""
@@ -49,7 +87,10 @@ _BALANCING: Final[dict[int | None, Literal["debit", "credit"] | None]] = {None: 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What `post_v1` said. `clean`: the batch is recorded. Else `found` are the accounts there are, `unsure` rows of arrays."""
+    """What `post_v1` said.
+
+    `clean`: the batch is recorded. Else `found` are the accounts there are, `unsure` rows of arrays.
+    """
 
     clean: bool
     found: Sequence[int]
@@ -71,7 +112,10 @@ def answer_of(rows: Rows) -> Answer:
 
 
 async def settle(connection: Connection, plan: Plan, answer: Answer) -> list[list[Posting]]:
-    """Finish a batch that was not clean: look closer, decide in order, correct, record. Returns an answer per group."""
+    """Finish a batch that was not clean: look closer, decide in order, correct, record.
+
+    Returns an answer per group.
+    """
     book = await _rulebook(connection, plan, answer)
     walked = _walked(
         plan, book, set(answer.unsure[0]) | (set(plan.touched.numbers.tolist()) - set(answer.found))
@@ -106,7 +150,10 @@ def _note(
 
 
 def _walked(plan: Plan, book: Rulebook, unsure: set[int]) -> list[bool]:
-    """Tell which groups must be decided in order: those that touch an account that could refuse, or a known id."""
+    """Tell which groups must be decided in order.
+
+    Those that touch an account that could refuse, or a known id.
+    """
     flags = plan.special.tolist()
     settled = {t.pending_id for t in plan.transfers}
     result = []

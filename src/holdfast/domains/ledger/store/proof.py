@@ -15,13 +15,26 @@ T = TypeVar("T")
 _COPY_HEAD_BYTES: Final = 19
 _CHUNK_ROWS: Final = 65_536
 _FIELDS: Final = (
-    ("id", 16), ("seq", 8), ("at", 8), ("debit", 8), ("credit", 8), ("amount", 8), ("debit_prev", 16), ("credit_prev", 16),
-    ("code", 4), ("asset", 2), ("kind", 2),
-)  # fmt: skip
-_TRANSFERS: Final = f"copy (select {', '.join(name for name, _ in _FIELDS)} from ledger.transfers order by seq) to stdout (format binary)"
+    ("id", 16),
+    ("seq", 8),
+    ("at", 8),
+    ("debit", 8),
+    ("credit", 8),
+    ("amount", 8),
+    ("debit_prev", 16),
+    ("credit_prev", 16),
+    ("code", 4),
+    ("asset", 2),
+    ("kind", 2),
+)
+_TRANSFERS: Final = """
+copy (select id, seq, at, debit, credit, amount, debit_prev, credit_prev, code, asset, kind
+      from ledger.transfers order by seq)
+to stdout (format binary)"""
 _EXTRAS: Final = """
 select seq, id, balancing, asked, pending_id, expires_at, metadata::text from ledger.transfers
-where balancing is not null or asked is not null or pending_id is not null or expires_at is not null or metadata is not null
+where balancing is not null or asked is not null or pending_id is not null or expires_at is not null
+   or metadata is not null
 order by seq"""
 _BATCHES: Final = (
     "select number, chain, position, at, transfers, refusals, hash from ledger.batches order by number"
@@ -29,20 +42,34 @@ _BATCHES: Final = (
 _REFUSALS: Final = "select seq, id, outcome from ledger.refusals order by seq"
 _HOLDS: Final = "select id, debit, credit, asset, amount, expires_at from ledger.open_holds"
 _BALANCES: Final = """
-copy (select b.number, b.debits_posted, b.credits_posted, b.debits_pending, b.credits_pending, b.entries, b.last_transfer,
+copy (select b.number, b.debits_posted, b.credits_posted, b.debits_pending, b.credits_pending, b.entries,
+             b.last_transfer,
              coalesce(a.asset, -1::int2), coalesce(a.rule, -1::int2),
              case when b.asset = a.asset and b.rule = a.rule then 1::int2 else 0::int2 end
       from ledger.balances b left join ledger.accounts a on a.number = b.number order by b.number)
 to stdout (format binary)"""
-_COUNT: Final = "select count(*), (select count(*) from ledger.accounts) - (select count(*) from ledger.balances) from ledger.transfers"
+_COUNT: Final = """
+select count(*), (select count(*) from ledger.accounts) - (select count(*) from ledger.balances)
+from ledger.transfers"""
 _BALANCE_FIELDS: Final = (
-    ("number", 8), ("debits_posted", 8), ("credits_posted", 8), ("debits_pending", 8), ("credits_pending", 8), ("entries", 8),
-    ("last", 16), ("asset", 2), ("rule", 2), ("same", 2),
-)  # fmt: skip
+    ("number", 8),
+    ("debits_posted", 8),
+    ("credits_posted", 8),
+    ("debits_pending", 8),
+    ("credits_pending", 8),
+    ("entries", 8),
+    ("last", 16),
+    ("asset", 2),
+    ("rule", 2),
+    ("same", 2),
+)
 
 
 def _dtype(fields: tuple[tuple[str, int], ...]) -> np.dtype[Any]:
-    """A row of COPY's binary format: a count, then each field as its length and its bytes. `x_raw` is both together."""
+    """A row of COPY's binary format: a count, then each field as its length and its bytes.
+
+    `x_raw` is both together.
+    """
     names, formats, offsets = ["count"], [">i2"], [0]
     place = 2
     for name, size in fields:

@@ -1,4 +1,7 @@
-"""Reading what was posted. A statement is a walk from an account's newest transfer backwards, by primary key."""
+"""Reading what was posted.
+
+A statement is a walk from an account's newest transfer backwards, by primary key.
+"""
 
 from __future__ import annotations
 
@@ -37,14 +40,15 @@ with recursive walk as (
     join ledger.transfers p on p.id = case when w.debit = %(account)s then w.debit_prev else w.credit_prev end
     where w.step < %(limit)s
 )
-select w.id, w.at, w.kind, w.debit, w.credit, w.amount, coalesce(h.amount, 0), w.code, w.pending_id, w.metadata,
+select w.id, w.at, w.kind, w.debit, w.credit, w.amount, coalesce(h.amount, 0), w.code, w.pending_id,
+       w.metadata,
        case when w.debit = %(account)s then w.debit_prev else w.credit_prev end
 from walk w left join ledger.transfers h on h.id = w.pending_id
 order by w.step"""
 _ANCHOR: Final = """
 select last_transfer, debits_posted, credits_posted, debits_pending, credits_pending from (
     (select 0 as rank, last_transfer, debits_posted, credits_posted, debits_pending, credits_pending, entries
-     from ledger.marks where account = %(account)s and at >= %(at)s order by at limit 1)
+     from ledger.marks where account = %(account)s and at > %(at)s order by at, entries limit 1)
     union all
     select 1, last_transfer, debits_posted, credits_posted, debits_pending, credits_pending, entries
     from ledger.balances where number = %(account)s
@@ -101,12 +105,15 @@ async def stands_once_settled(connection: Connection, transfer: UUID, account: i
 
 
 async def newest(connection: Connection, account: AccountId) -> Anchor | None:
-    """Return an account's newest transfer (nil: none) with the balance after it; None when there is no such account."""
+    """Return an account's newest transfer (nil.
+
+    None) with the balance after it; None when there is no such account.
+    """
     return _anchor(await (await connection.execute(_NEWEST, {"account": account})).fetchone())
 
 
 async def anchor_after(connection: Connection, account: AccountId, at: datetime) -> Anchor | None:
-    """Return a transfer at or after `at` with the balance after it, near `at`, from which to walk back."""
+    """Return a transfer after `at`, or the newest, with the balance after it: from there one walks back."""
     return _anchor(await (await connection.execute(_ANCHOR, {"account": account, "at": at})).fetchone())
 
 
@@ -123,7 +130,10 @@ async def moment_of(connection: Connection, account: AccountId, transfer: Transf
 async def walk(
     connection: Connection, account: AccountId, start: Anchor, limit: int
 ) -> tuple[list[Entry], Anchor]:
-    """Walk back from `start`: up to `limit` entries, newest first, each with the balance after it, and where to go on."""
+    """Walk back from `start`.
+
+    Up to `limit` entries, newest first, each with the balance after it, and where to go on.
+    """
     transfer, balance = start
     if transfer == NIL:
         return [], start

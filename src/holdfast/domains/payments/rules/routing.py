@@ -71,8 +71,14 @@ class _Known:
     answers: float = 0.0
     doubt_s: deque[float] = field(default_factory=lambda: deque(maxlen=_DOUBTS_KEPT))
     """How long the latest unknown outcomes stayed unknown."""
-    tried_at_decision: int = 0
+    offered: int = 0
+    """In how many decisions it was offered."""
+    tried_at: int = 0
+    """`offered` when it was last tried."""
     tried_at_s: float = 0.0
+    hazard: float = 0.0
+    """How many changes of its rate were to be expected so far."""
+    hazard_at_s: float = 0.0
 
 
 _UNKNOWN_PRIOR: Final = 0.5
@@ -98,22 +104,20 @@ class Router:
         self._known: dict[str, _Known] = {}
         self._provisional: OrderedDict[int, int] = OrderedDict()
         self._accepted: OrderedDict[int, Ticket] = OrderedDict()
-        self._decisions = 0
         self._tickets = 0
-        self._first_s: float | None = None
 
     def rank(self, offers: Sequence[Offer], *, now_s: float) -> Ranking:
         """Order the offers, best first."""
-        self._decisions += 1
-        hazard = self._hazard(now_s)
         drawn: dict[str, float] = {}
         views = []
         for offer in offers:
             known = self._known.get(offer.rail) or self._meet(offer.rail, now_s)
             rate = drawn.get(offer.rail)
             if rate is None:
-                rate = drawn[offer.rail] = known.rate.draw(self._random, hazard)
-            views.append(self._view(offer, known, rate, hazard, now_s))
+                known.offered += 1
+                known.hazard += self._settings.change_per_decision
+                rate = drawn[offer.rail] = known.rate.draw(self._random, self._hazard(known, now_s))
+            views.append(self._view(offer, known, rate, now_s))
         scores = [view.score for view in views]
         order = sorted(range(len(views)), key=scores.__getitem__, reverse=True)
         chance = self._random.random()
@@ -139,7 +143,7 @@ class Router:
         self._tickets += 1
         ticket = Ticket(self._tickets, rail, now_s, entered == "probe")
         known.calls[ticket.number] = ticket
-        known.tried_at_decision = self._decisions
+        known.tried_at = known.offered
         known.tried_at_s = now_s
         return ticket
 
@@ -164,7 +168,7 @@ class Router:
             if len(self._accepted) > ROUTING_PROVISIONAL_MAX:
                 self._accepted.popitem(last=False)
             return
-        number = known.rate.observe(outcome is RailOutcome.OK, self._hazard(now_s))
+        number = known.rate.observe(outcome is RailOutcome.OK, self._hazard(known, now_s))
         if unknown:
             self._provisional[ticket.number] = number
             if len(self._provisional) > ROUTING_PROVISIONAL_MAX:
@@ -173,8 +177,8 @@ class Router:
     def corrected(self, ticket: Ticket, outcome: RailOutcome, *, now_s: float) -> None:
         """Replace the provisional failure of an unknown outcome by what it turned out to be, once a ticket.
 
-        `UNKNOWN` changes nothing, and the ticket can still be corrected; but what was only accepted counts as a
-        provisional failure from then on.
+        `UNKNOWN` changes nothing, and the ticket can still be corrected; but what was only accepted counts as
+        a provisional failure from then on.
         """
         if self._accepted.pop(ticket.number, None) is not None:
             self._ended(ticket, outcome, now_s)
@@ -194,7 +198,7 @@ class Router:
         known = self._known[ticket.rail]
         if outcome is RailOutcome.DECLINED_BY_PAYER:
             return
-        number = known.rate.observe(outcome is RailOutcome.OK, self._hazard(now_s))
+        number = known.rate.observe(outcome is RailOutcome.OK, self._hazard(known, now_s))
         if outcome is RailOutcome.UNKNOWN:
             known.unknowns += 1.0
             known.answers = max(known.answers - 1.0, 0.0)
@@ -209,10 +213,10 @@ class Router:
 
     def health(self, now_s: float) -> tuple[RailHealth, ...]:
         """Return what is known of each rail that was ever offered, by name."""
-        hazard = self._hazard(now_s)
-        return tuple(self._health(rail, known, hazard, now_s) for rail, known in sorted(self._known.items()))
+        return tuple(self._health(rail, known, now_s) for rail, known in sorted(self._known.items()))
 
-    def _health(self, rail: str, known: _Known, hazard: float, now_s: float) -> RailHealth:
+    def _health(self, rail: str, known: _Known, now_s: float) -> RailHealth:
+        hazard = self._hazard(known, now_s)
         return RailHealth(
             rail=rail,
             success_rate=known.rate.mean(hazard),
@@ -228,32 +232,37 @@ class Router:
             doubt_s=median(known.doubt_s) if known.doubt_s else 0.0,
         )
 
-    def _hazard(self, now_s: float) -> float:
-        """Return how many changes of a rail's rate are to be expected since the first decision."""
-        if self._first_s is None:
-            self._first_s = now_s
-        settings = self._settings
-        return (
-            self._decisions * settings.change_per_decision + (now_s - self._first_s) * settings.change_per_s
-        )
+    def _hazard(self, known: _Known, now_s: float) -> float:
+        """Return how many changes of the rail's rate were to be expected so far.
+
+        What works breaks seldom, what is broken is mended soon: time counts by what is believed.
+        """
+        passed_s = now_s - known.hazard_at_s
+        if passed_s > 0.0:
+            settings, believed = self._settings, known.rate.mean(known.hazard)
+            known.hazard += passed_s * (
+                settings.breaks_per_s * believed + settings.mends_per_s * (1.0 - believed)
+            )
+            known.hazard_at_s = now_s
+        return known.hazard
 
     def _meet(self, rail: str, now_s: float) -> _Known:
         settings, traits = self._settings, self._traits.get(rail)
         certain = traits is not None and traits.kind == "balance"  # our own ledger: it does not fail
         rate = ChangingRate(
-            successes=settings.prior_certain if certain else settings.prior_successes,
-            failures=settings.prior_failures,
+            first=settings.certain if certain else settings.first,
+            changed=settings.certain if certain else settings.changed,
             runs_max=settings.runs_max,
             recent=settings.runs_recent,
         )
         ceiling = traits.concurrency_max if traits else None
         known = _Known(rate, Breaker(settings.breaker), Bulkhead(settings.bulkhead, ceiling))
-        known.answers = settings.prior_certain if certain else 0.0
-        known.tried_at_decision, known.tried_at_s = self._decisions, now_s
+        known.answers = sum(settings.certain) if certain else 0.0
+        known.tried_at_s = known.hazard_at_s = now_s
         self._known[rail] = known
         return known
 
-    def _view(self, offer: Offer, known: _Known, drawn: float, hazard: float, now_s: float) -> View:
+    def _view(self, offer: Offer, known: _Known, drawn: float, now_s: float) -> View:
         settings = self._settings
         unknown = (_UNKNOWN_PRIOR + known.unknowns) / (_BOTH_PRIORS + known.unknowns + known.answers)
         score = drawn * (1.0 - settings.cost_weight * offer.cost_bp / 10_000)
@@ -269,7 +278,8 @@ class Router:
         elif known.bulkhead.full:
             hindrance = f"{known.bulkhead.in_flight} calls are under way and it gets no more"
             score -= _BEHIND
-        return View(offer, drawn, score, known.rate.mean(hazard), known.rate.observed, unknown, hindrance)
+        believed = known.rate.mean(known.hazard)
+        return View(offer, drawn, score, believed, known.rate.observed, unknown, hindrance)
 
     def _probe(self, views: list[View], order: list[int], chance: float, now_s: float) -> bool:
         """Move a rail that starves or waits for a probe to the front, if trying it is safe; say whether."""
@@ -277,7 +287,7 @@ class Router:
         for place in range(1, len(order)):
             position = order[place]
             offer = views[position].offer
-            if offer.rail == first.rail or offer.payer_rank != first.payer_rank or offer.confirms_later:
+            if offer.rail == first.rail or offer.payer_rank > first.payer_rank or offer.confirms_later:
                 continue
             if offer.fence >= settings.probe_fence_min and chance < self._need(
                 self._known[offer.rail], now_s
@@ -296,7 +306,7 @@ class Router:
         if known.breaker.state(now_s) != "closed":
             waited_s = known.breaker.waited_s(now_s)
             return 0.0 if waited_s is None else max(settings.probe_share, waited_s / settings.probe_wait_s)
-        starved = self._decisions - known.tried_at_decision >= settings.starved_decisions
+        starved = known.offered - known.tried_at >= settings.starved_decisions
         return settings.probe_share if starved and now_s - known.tried_at_s >= settings.starved_s else 0.0
 
     @staticmethod

@@ -37,6 +37,7 @@ class ChangingRate:
         "_b",
         "_born",
         "_f",
+        "_floor",
         "_fresh",
         "_mean",
         "_now",
@@ -47,17 +48,22 @@ class ChangingRate:
         "observed",
     )
 
-    def __init__(self, *, successes: float, failures: float, runs_max: int, recent: int) -> None:
-        """`successes`, `failures`: the prior's counts. The `recent` youngest of `runs_max` never merge."""
-        self._a = successes
-        self._b = failures
+    def __init__(
+        self, *, first: tuple[float, float], changed: tuple[float, float], runs_max: int, recent: int
+    ) -> None:
+        """Begin with `first`, as successes and failures; `changed` is what to expect after a change.
+
+        At most `runs_max` runs are kept, of which the `recent` youngest never merge.
+        """
+        self._a, self._b = changed
         self._runs_max = runs_max
         self._recent = recent
-        self._w: list[float] = []
-        self._s: list[float] = []
-        self._f: list[float] = []
-        self._born: list[int] = []
-        self._fresh = 1.0
+        self._w = [1.0]
+        self._s = [first[0]]
+        self._f = [first[1]]
+        self._born = [0]
+        self._fresh = 0.0
+        self._floor = min(first[1], changed[1])
         self._now = 0.0
         self._mean = -1.0  # of the runs; below 0: to be computed
         self.observed = 0
@@ -107,7 +113,7 @@ class ChangingRate:
         weights, s, f = self._w, self._s, self._f
         self._mean = -1.0
         touched = [
-            i for i, born in enumerate(self._born) if born <= number and f[i] - 1.0 >= self._b - _ROUNDING
+            i for i, born in enumerate(self._born) if born <= number and f[i] - 1.0 >= self._floor - _ROUNDING
         ]
         before = sum(weights[i] for i in touched)
         for i in touched:

@@ -24,7 +24,7 @@ class RailOutcome(StrEnum):
     UNKNOWN = "unknown"
     """No evidence came back: a failure for now, corrected later."""
     ACCEPTED = "accepted"
-    """The rail took it in and confirms later: it counts once `corrected` says how it ended, or that it is overdue."""
+    """The rail took it in and confirms later: `corrected` says how it ended, and only then it counts."""
     NOT_SENT = "not_sent"
     """It could not be reached."""
 
@@ -48,24 +48,27 @@ class Offer:
 class RoutingSettings:
     """What routing weighs. Shares are 0 to 1; a score is in units of success rate.
 
-    `change_per_decision`, `change_per_s`: how often a rail's rate is expected to change (1/6000: once in 6000
-    decisions). `unknown_risk`: what an unknown outcome costs at a rail of each fence class, F0 to F4.
-    `probe_share`: the share of decisions that a rail gets which has starved (no try for `starved_decisions`
-    and `starved_s`) or whose breaker waits for a probe; the latter's grows with the wait, to every decision
-    after `probe_wait_s`.
+    How often a rail's rate changes is expected by decisions in which it is offered (`change_per_decision`)
+    and by time, seldom while it works (`breaks_per_s`) and soon while it does not (`mends_per_s`). What to
+    expect is given as counts of successes and failures: of a rail that was just connected (`first`), after a
+    change (`changed`: anything), of our own ledger (`certain`). `unknown_risk`: what an unknown outcome costs
+    at a rail of each fence class, F0 to F4. `probe_share`: the share of decisions that a rail gets which has
+    starved (no try for `starved_decisions` and `starved_s`) or whose breaker waits for a probe; the latter's
+    grows with the wait, to every decision after `probe_wait_s`.
     """
 
     change_per_decision: float = 1 / 6000
-    change_per_s: float = 1 / 3600
-    prior_successes: float = 1.0
-    prior_failures: float = 1.0
-    prior_certain: float = 500.0
+    breaks_per_s: float = 1 / 86_400
+    mends_per_s: float = 1 / 1800
+    first: tuple[float, float] = (9.0, 1.0)
+    changed: tuple[float, float] = (1.0, 1.0)
+    certain: tuple[float, float] = (500.0, 1.0)
     runs_max: int = 12
     runs_recent: int = 4
     cost_weight: float = 1.0
     unknown_risk: tuple[float, float, float, float, float] = (1.5, 1.0, 0.3, 0.1, 0.0)
     confirms_later_cost: float = 0.05
-    payer_rank_cost: float = 0.1
+    payer_rank_cost: float = 0.2
     probe_share: float = 0.02
     probe_fence_min: FenceClass = FenceClass.F2
     probe_wait_s: float = 600.0
