@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 
+import psycopg
 import pytest
 
 from holdfast.base.ids import public
 from holdfast.base.limits import API_KEY_KEEP_S
-from holdfast.domains.instruments import Kind
+from holdfast.domains.instruments import CardNumberRefused, Kind
 from holdfast.domains.merchants import Role
 from holdfast.domains.merchants.rules import digest
 from tests.api.test_payments import asked
@@ -25,12 +26,12 @@ def test_v5_0_0_8_3_1_without_a_key_nothing_is_told(server: Server) -> None:
 
 @pytest.mark.parametrize("key", ["sk_test_" + "a" * 43, "x", "sk_test_", "sk_live_" + "é" * 43])
 def test_a_key_that_is_not_in_force_opens_nothing(server: Server, shop: Shop, key: str) -> None:
-    headers = {"authorization": b"Bearer " + key.encode()}
+    headers = {b"authorization": b"Bearer " + key.encode()}
     client = Api(server.url, None)
     for method, path in (("GET", "/v1/payments"), ("POST", "/v1/payments")):
         refused = client.http.request(
             method, path, headers=headers, json=asked(shop) if method == "POST" else None
-        )  # type: ignore[arg-type]
+        )
         assert (refused.status_code, refused.json()["code"]) == (401, "api_key_invalid")
 
 
@@ -174,13 +175,9 @@ async def test_a_key_is_kept_as_its_digest_only(dsn: str) -> None:
 
 
 async def test_no_card_number_gets_into_the_database(dsn: str) -> None:
-    import psycopg
-
     app = await opened(dsn)
     try:
         shop = await make_shop(app)
-        from holdfast.domains.instruments import CardNumberRefused
-
         for label, token in (
             ("Visa", "4242424242424242"),
             ("Visa", "4242 4242 4242 4242"),

@@ -43,7 +43,9 @@ def test_what_the_server_answers_is_what_the_document_promises(api: Api, shop: S
         content = document["paths"][path][method]["responses"][status]["content"]
         schema = next(iter(content.values()))["schema"]
         found = list(
-            validator_for({**schema, "components": document["components"], "$schema": DRAFT}).iter_errors(answer)
+            validator_for({**schema, "components": document["components"], "$schema": DRAFT}).iter_errors(
+                answer
+            )
         )
         assert not found, (path, found)
 
@@ -86,14 +88,27 @@ def test_v5_0_0_2_2_1_nothing_thrown_at_any_operation_is_answered_by_a_server_er
     """Schemathesis makes requests of every operation, in and out of its schema; a 5xx is a defect."""
     chosen = int(os.environ.get("SEED", random.randrange(10**9)))
     print(f"SEED={chosen}")
-    examples = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "12"))
+    examples = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "10"))
     loaded = schemathesis.openapi.from_url(f"{server.url}/openapi.json", config=SchemathesisConfig())
     headers = {"authorization": f"Bearer {shop.key}"}
     seen: Counter[int] = Counter()
     reached: set[str] = set()
 
-    for result in loaded.get_all_operations():
-        operation = result.ok()
+    made = api.post("/v1/payments", asked(shop, capture="manual")).json()["id"]
+    paths = {"payment_id": made, "payer_id": shop.payer_id, "owner": shop.payer_id, "asset_code": "CNY"}
+
+    def make_real(case: Any) -> None:
+        """Put ids that exist where made-up ones stood, so that requests get further."""
+        for name in case.path_parameters or {}:
+            case.path_parameters[name] = paths.get(name, case.path_parameters[name])
+        if isinstance(case.body, dict):
+            for name, value in (("payer", shop.payer_id), ("payment", made), ("source", shop.payer_id)):
+                if name in case.body:
+                    case.body[name] = value
+            if isinstance(case.body.get("amount"), dict):
+                case.body["amount"]["asset"] = "CNY"
+
+    def throw(operation: Any) -> None:
         positive = operation.as_strategy(generation_mode=schemathesis.GenerationMode.POSITIVE)
         negative = operation.as_strategy(generation_mode=schemathesis.GenerationMode.NEGATIVE)
 
@@ -105,18 +120,22 @@ def test_v5_0_0_2_2_1_nothing_thrown_at_any_operation_is_answered_by_a_server_er
             phases=[Phase.generate],
             suppress_health_check=list(HealthCheck),
         )
-        @given(case=st.one_of(positive, negative), key=st.uuids())
-        def check(case: Any, key: Any, label: str = operation.label) -> None:
+        @given(case=st.one_of(positive, negative), key=st.uuids(), real=st.booleans())
+        def check(case: Any, key: Any, real: bool) -> None:
+            if real:
+                make_real(case)
             answer = case.call(headers=headers | {"idempotency-key": str(key)}, timeout=30)
             seen[answer.status_code] += 1
-            reached.add(label)
-            assert answer.status_code < 500, (label, case.as_curl_command(), answer.text)
+            reached.add(operation.label)
+            assert answer.status_code < 500, (operation.label, case.as_curl_command(), answer.text)
             if answer.status_code >= 400:
                 told = answer.json()
                 assert told["code"] in TABLE, told
 
         check()
 
+    for result in loaded.get_all_operations():
+        throw(result.ok())
     print(dict(seen))
     assert len(reached) > 25
     assert sum(seen.values()) >= 300

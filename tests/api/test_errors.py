@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import holdfast
 from holdfast.api.errors import TABLE, line_of, problem
 from holdfast.base.errors import Broken, HoldfastError, OutcomeUnknown, Refused, Unavailable
 from holdfast.domains.ledger.errors import LaneFull
@@ -79,6 +78,4 @@ def test_an_error_without_a_line_is_answered_as_its_family() -> None:
 
 def test_the_documentation_shows_the_table_as_it_is() -> None:
     rows = re.findall(r"^\| `([a-z_]+)` \| (\d{3}) \| (.+?) \| (.+?) \|$", DOC.read_text(), re.MULTILINE)
-    assert rows == [
-        (code, str(line.status), line.title, line.remedy) for code, line in sorted(TABLE.items())
-    ]
+    assert rows == [(code, str(line.status), line.title, line.remedy) for code, line in sorted(TABLE.items())]

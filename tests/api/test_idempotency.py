@@ -10,16 +10,18 @@ from uuid import uuid4
 import pytest
 
 from holdfast.base.ids import PaymentId, public
+from holdfast.base.money import Money, asset
 from holdfast.domains.ledger.model import Unit
+from holdfast.domains.payments.model import Method, NewPayment
 from holdfast.flows import pay
 from holdfast.platform import idempotency
 from tests.api.test_payments import asked, balance
 from tests.api.world import Api, Server, Shop, opened, shop_now
 
 MOVES_MONEY = [
-    ("a payment", "/v1/payments", lambda shop: asked(shop)),
+    ("a payment", "/v1/payments", asked),
     ("a refund", "/v1/refunds", lambda shop: {"payment": "pay_00000000000000000000000000"}),
-    ("a transfer", "/v1/transfers", lambda shop: transfer(shop)),
+    ("a transfer", "/v1/transfers", lambda shop: transfer(shop, 50)),
     (
         "a top-up",
         "/v1/top_ups",
@@ -30,7 +32,7 @@ MOVES_MONEY = [
 ]
 
 
-def transfer(shop: Shop, amount_minor: int = 50) -> dict[str, object]:
+def transfer(shop: Shop, amount_minor: int) -> dict[str, object]:
     return {
         "source": shop.payer_id,
         "destination": public("mer", shop.merchant.id),
@@ -72,11 +74,14 @@ def test_a_quoted_key_and_the_same_key_bare_are_one(api: Api, shop: Shop) -> Non
 
 def test_an_error_is_repeated_too_even_when_the_cause_has_gone(api: Api, shop: Shop) -> None:
     key = str(uuid4())
-    body = asked(shop, 1_500_000)
+    body = asked(shop, 1_000_000)
+    assert api.post("/v1/payments", asked(shop, 1)).status_code == 201
     first = api.post("/v1/payments", body, key=key)
     assert first.status_code == 402
-    filled = api.post("/v1/transfers", transfer(shop, 1), key=str(uuid4()))
-    assert filled.status_code == 201
+    there = transfer(shop, 1)
+    back = there | {"source": there["destination"], "destination": there["source"]}
+    assert api.post("/v1/transfers", back).status_code == 201
+    assert balance(api, shop.payer_id) == 1_000_000
     again = api.post("/v1/payments", body, key=key)
     assert (again.status_code, again.content) == (402, first.content)
     assert again.headers["idempotent-replayed"] == "true"
@@ -147,7 +152,7 @@ def test_v5_0_0_15_4_2_many_at_once_with_one_key_are_carried_out_once(
 def test_after_a_crash_between_opening_and_answering_a_repeat_gets_the_present_state(
     server: Server, api: Api, shop: Shop
 ) -> None:
-    """The claim and the payment are durable, the answer is not: as a server leaves them that dies in between."""
+    """The claim and the payment are durable, the answer is not: so a server that dies leaves them."""
     key, body = (
         str(uuid4()),
         b'{"amount":{"asset":"CNY","amount_minor":900},"payer":"' + shop.payer_id.encode() + b'"}',
@@ -156,9 +161,6 @@ def test_after_a_crash_between_opening_and_answering_a_repeat_gets_the_present_s
     async def half() -> str:
         app = await opened(server.dsn)
         try:
-            from holdfast.base.money import Money, asset
-            from holdfast.domains.payments.model import Method, NewPayment
-
             wallet = await app.instruments.wallet(shop.payer)
             method = wallet.instruments[0]
             id_ = PaymentId(app.ids.new())
@@ -191,7 +193,7 @@ def test_after_a_crash_between_opening_and_answering_a_repeat_gets_the_present_s
 def test_after_a_crash_right_after_the_key_was_taken_a_repeat_has_the_work_done(
     server: Server, api: Api, shop: Shop
 ) -> None:
-    """The key of a capture was taken and the server died before the capture: 409 for a while, then it is done."""
+    """The key of a capture was taken and the server died before it: 409 for a while, then it is done."""
     held = api.post("/v1/payments", asked(shop, 400, capture="manual")).json()["id"]
     fresh, old = str(uuid4()), str(uuid4())
     path = f"/v1/payments/{held}/capture"

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from uuid import uuid4
-
-import pytest
-
+from holdfast.domains.merchants import MerchantRules
 from tests.api.world import Api, Server, Shop, shop_now
 
 
@@ -150,16 +146,12 @@ def test_a_statement_tells_each_movement_with_the_balance_after_it(api: Api, sho
 
 
 def test_a_merchant_rule_keeps_out_kinds_of_method(server: Server) -> None:
-    from holdfast.domains.merchants import MerchantRules
-
     strict = shop_now(server.dsn, rules=MerchantRules(allowed_kinds=("card",)))
     refused = Api(server.url, strict.key).post("/v1/payments", asked(strict))
     assert (refused.status_code, refused.json()["code"]) == (422, "no_way_to_pay")
 
 
 def test_a_merchant_rule_sets_how_payments_are_captured(server: Server) -> None:
-    from holdfast.domains.merchants import MerchantRules
-
     hotel = shop_now(server.dsn, rules=MerchantRules(capture="manual"))
     held = Api(server.url, hotel.key).post("/v1/payments", asked(hotel))
     assert held.json()["state"] == "authorized"

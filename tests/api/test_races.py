@@ -19,14 +19,14 @@ from tests.api.world import Api, Server, Shop
 def wire(shop: Shop, path: str, body: object, key: str | None = None) -> bytes:
     content = json.dumps(body).encode()
     head = (
-        f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nauthorization: Bearer {shop.key}\r\n"
-        f"idempotency-key: {key or uuid4()}\r\ncontent-length: {len(content)}\r\nconnection: close\r\n\r\n"
+        f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        f"authorization: Bearer {shop.key}\r\nidempotency-key: {key or uuid4()}\r\ncontent-length: {len(content)}\r\nconnection: close\r\n\r\n"
     )
     return head.encode() + content
 
 
 async def last_byte_together(server: Server, requests: list[bytes]) -> list[tuple[int, dict[str, object]]]:
-    """Send all but the last byte of each request, then every last byte at once: the server sees them together."""
+    """Send all but the last byte of each request, then every last byte at once, so that they meet."""
     streams = [await asyncio.open_connection("127.0.0.1", server.port) for _ in requests]
     for (_, writer), request in zip(streams, requests, strict=True):
         writer.write(request[:-1])

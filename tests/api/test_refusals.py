@@ -7,6 +7,7 @@ import socket
 import time
 from uuid import uuid4
 
+import httpx
 import pytest
 
 from tests.api.test_payments import asked, balance
@@ -46,7 +47,7 @@ def test_v5_0_0_2_2_1_what_is_no_whole_amount_is_refused_and_moves_nothing(
     assert balance(api, shop.payer_id) == 1_000_000
 
 
-def raw(api: Api, path: str, body: bytes, **headers: str):  # noqa: ANN201 - a response
+def raw(api: Api, path: str, body: bytes, **headers: str) -> httpx.Response:
     sent = {"content-type": "application/json", "idempotency-key": str(uuid4())} | {
         name.replace("_", "-"): value for name, value in headers.items()
     }

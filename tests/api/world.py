@@ -1,4 +1,4 @@
-"""A running server for tests: a real process on a real socket over a real database, and people to pay with."""
+"""A running server for tests: a real process, socket and database, and people to pay with."""
 
 from __future__ import annotations
 

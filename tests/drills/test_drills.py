@@ -16,7 +16,7 @@ from holdfast.drills.reading import built_in, load
 from holdfast.drills.run import drill
 from tests.drills.worlds import ONE_STEP, PAYERS, RAIL, fault, tiny
 
-SCALE = 0.04
+SCALE = 0.02
 BOTH = PAYERS.replace('["card"]', '["bank", "card"]')
 
 
@@ -69,7 +69,8 @@ def test_late_money_is_found_and_given_back_before_the_books_are_closed() -> Non
 
 def test_what_a_dark_rail_charged_without_a_word_is_given_back_or_kept_but_never_lost() -> None:
     dark = fault("dark", "instant", from_s=5, to_s=50, carried_out=0.5)
-    figures: dict[str, Any] = drill(tiny(BOTH, RAIL, ONE_STEP, dark), beside=False)
+    drops = ONE_STEP + "expires_s = 120\n"
+    figures: dict[str, Any] = drill(tiny(BOTH, RAIL, drops, dark), beside=False)
     holds(figures)
 
 
@@ -85,7 +86,8 @@ def test_a_quiet_day_completes_everything_and_has_nothing_to_detect() -> None:
 STABLE = {
     "continuity", "attempted", "completed_in_deadline", "completed_later", "oracle_completable", "declined",
     "in_doubt", "double_charges_kept", "money_lost_minor", "asset", "books_balanced", "announced_twice",
-    "detect_s", "moved_s", "recover_s", "backlog_s", "baselines", "waits_ms", "passed", "findings", "scenario",
+    "detect_s", "moved_s", "recover_s", "backlog_s", "baselines", "waits_ms", "passed", "findings",
+    "scenario",
     "mode", "seed", "about", "timeline",
 }  # fmt: skip
 
@@ -140,7 +142,9 @@ class Page(HTMLParser):
             assert not any(str(value).startswith("http") for value in attributes.values())
         ids = [attributes["id"] for _, attributes in self.tags if "id" in attributes]
         assert len(ids) == len(set(ids))
-        pictures = [attributes for tag, attributes in self.tags if tag == "svg" and attributes.get("role") == "img"]
+        pictures = [
+            attributes for tag, attributes in self.tags if tag == "svg" and attributes.get("role") == "img"
+        ]
         assert len(pictures) == 3
         for picture in pictures:
             told = str(picture["aria-labelledby"]).split()

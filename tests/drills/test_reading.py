@@ -30,8 +30,13 @@ def test_every_scenario_that_comes_with_holdfast_can_be_read(name: str) -> None:
 
 def test_the_six_outages_of_the_catalogue_are_there() -> None:
     assert set(built_in()) >= {
-        "visa-europe-2018", "square-discover-2023", "upi-2025-04-12", "fiserv-zelle-2025", "aws-2025-10", "double-11-surge",
-    }  # fmt: skip
+        "visa-europe-2018",
+        "square-discover-2023",
+        "upi-2025-04-12",
+        "fiserv-zelle-2025",
+        "aws-2025-10",
+        "double-11-surge",
+    }
 
 
 @pytest.mark.parametrize(
@@ -45,11 +50,21 @@ def test_the_six_outages_of_the_catalogue_are_there() -> None:
         ("per_second = 5", "per_second = nan", "per_second", "not a number"),
         ("per_second = 5", "per_second = 99999", "per_second", "over 5000000 payments"),
         ("share = 1.0", "share = 1.5", "share = 1.5", "not a share; write a number from 0 to 1"),
-        ('methods = ["card"]\n\n[[rails]]', 'methods = ["cart"]\n\n[[rails]]', '"cart"', "no rail takes 'cart'"),
+        (
+            'methods = ["card"]\n\n[[rails]]',
+            'methods = ["cart"]\n\n[[rails]]',
+            '"cart"',
+            "no rail takes 'cart'",
+        ),
         ('methods = ["card"]', "methods = []", "methods = []", "not a list of names"),
         ('fence = "F4"', 'fence = "F9"', 'fence = "F9"', "Choose one of F0, F1, F2, F3, F4"),
         ('kind = "dark"', 'kind = "darc"', 'kind = "darc"', "did you mean dark?"),
-        ('target = "north"', 'target = "south"', 'target = "south"', "there is no rail 'south'; there are north"),
+        (
+            'target = "north"',
+            'target = "south"',
+            'target = "south"',
+            "there is no rail 'south'; there are north",
+        ),
         ("to_s = 20", "to_s = 5", "to_s = 5", "later than from_s"),
         ("to_s = 20", "to_s = 20\nwhile = 3", "while", "no such key; here there may be target, kind"),
         ("p99_ms = 600", "p99_ms = 60", "latency", "99th percentile lies below the median"),
@@ -57,7 +72,7 @@ def test_the_six_outages_of_the_catalogue_are_there() -> None:
         ("[traffic]", "[trafic]", "[trafic]", "did you mean traffic?"),
         ("[[faults]]", "[faults]", "[faults]", "begin each with [[faults]]"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_file_is_refused_with_the_line_and_the_remedy(
     was: str, becomes: str, at: str | None, says: str
 ) -> None:

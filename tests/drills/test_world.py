@@ -78,32 +78,56 @@ DARK_EARLY = HEAD.replace("duration_s = 60", "duration_s = 10")
     [
         ("nothing is wrong", (PAYERS, RAIL), 1.0),
         ("the only rail is dark throughout", (PAYERS, RAIL, fault("dark")), 0.0),
-        ("the dark rail carries out what it takes, in one step", (
-            PAYERS.replace("card", "bank"), ONE_STEP, fault("dark", "instant", carried_out=1.0)), 1.0),
-        ("a dark rail in two steps: held without an answer, and captured without an answer", (
-            PAYERS, RAIL, fault("dark", carried_out=1.0)), 1.0),
+        (
+            "the dark rail carries out what it takes, in one step",
+            (PAYERS.replace("card", "bank"), ONE_STEP, fault("dark", "instant", carried_out=1.0)),
+            1.0,
+        ),
+        (
+            "a dark rail in two steps: held without an answer, and captured without an answer",
+            (PAYERS, RAIL, fault("dark", carried_out=1.0)),
+            1.0,
+        ),
         ("the dark rail is back before anybody gives up", (PAYERS, RAIL, fault("dark", to_s=9)), 1.0),
         ("the rail is dark beyond the last deadline", (PAYERS, RAIL, fault("dark", to_s=100)), 0.0),
         ("another rail takes the other instrument", (BOTH, RAIL, ONE_STEP, fault("dark")), 1.0),
-        ("no funds anywhere: the payer's own refusal", (
-            PAYERS.replace("share = 1.0", "share = 1.0\nno_funds = 1.0"), RAIL), 0.0),
-        ("the wallet's balance needs no rail", (
-            PAYERS.replace('["card"]', '["card", "balance"]'), RAIL, fault("dark")), 1.0),
-        ("an empty balance does not help", (
-            PAYERS.replace('["card"]', '["balance", "card"]\nno_funds = 1.0'), RAIL), 0.0),
+        (
+            "no funds anywhere: the payer's own refusal",
+            (PAYERS.replace("share = 1.0", "share = 1.0\nno_funds = 1.0"), RAIL),
+            0.0,
+        ),
+        (
+            "the wallet's balance needs no rail",
+            (PAYERS.replace('["card"]', '["card", "balance"]'), RAIL, fault("dark")),
+            1.0,
+        ),
+        (
+            "an empty balance does not help",
+            (PAYERS.replace('["card"]', '["balance", "card"]\nno_funds = 1.0'), RAIL),
+            0.0,
+        ),
         ("the rail will not have these payments", (PAYERS, RAIL + "success_rate = 0.0\n"), 0.0),
-        ("a hanging rail charges after the deadline", (
-            PAYERS, RAIL, fault("hang", hold_s=30, carried_out=1.0)), 0.0),
-        ("a hanging rail charges within the deadline", (
-            PAYERS.replace("card", "bank"), ONE_STEP, fault("hang", "instant", hold_s=10, carried_out=1.0)), 1.0),
-        ("what was acknowledged is carried out too late", (
-            PAYERS.replace("card", "bank"), ONE_STEP, fault("ack_then_silent", "instant")), 0.0),
+        (
+            "a hanging rail charges after the deadline",
+            (PAYERS, RAIL, fault("hang", hold_s=30, carried_out=1.0)),
+            0.0,
+        ),
+        (
+            "a hanging rail charges within the deadline",
+            (PAYERS.replace("card", "bank"), ONE_STEP, fault("hang", "instant", hold_s=10, carried_out=1.0)),
+            1.0,
+        ),
+        (
+            "what was acknowledged is carried out too late",
+            (PAYERS.replace("card", "bank"), ONE_STEP, fault("ack_then_silent", "instant")),
+            0.0,
+        ),
         ("every name lookup fails", (PAYERS, RAIL, fault("unresolvable")), 0.0),
         ("every try is declined", (PAYERS, RAIL, fault("decline_spike")), 0.0),
         ("answers are 5 s late, never lost", (PAYERS, RAIL, fault("gray", late_share=1.0)), 1.0),
         ("half the requests are lost: some second is good", (PAYERS, RAIL, fault("dark", share=0.5)), 1.0),
     ],
-)  # fmt: skip
+)
 def test_the_oracle_says_what_was_possible(name: str, parts: tuple[str, ...], share: float) -> None:
     possible = completable(Draw(tiny(*parts, head=DARK_EARLY), 11))
     assert len(possible) > 20

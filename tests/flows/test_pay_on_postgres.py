@@ -1,26 +1,38 @@
-"""Payments on a real database: what is committed is what is read, and a payment survives whoever carries it."""
+"""Payments on a real database.
+
+What is committed is what is read, and a payment survives whoever carries it.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import os
 import time
 from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
 
 from holdfast.adapters.rails.book import BookRail
 from holdfast.base.clock import SystemClock
-from holdfast.base.ids import IdSource, InstrumentId, MerchantId, PayerId, TransferId
+from holdfast.base.ids import IdSource, InstrumentId, MerchantId, PayerId, PaymentId, TransferId
 from holdfast.base.money import Money, asset
 from holdfast.domains.ledger.lane import GroupCommitLane
 from holdfast.domains.ledger.model import NewTransfer
 from holdfast.domains.ledger.operations import PostgresLedger
+from holdfast.domains.payments.errors import KeyClaimed
 from holdfast.domains.payments.model import Method, NewPayment, Op, PaymentState
-from holdfast.domains.payments.ports import Answer, FenceClass, Order, RailTraits, Said
+from holdfast.domains.payments.ports import Answer, FenceClass, Order, Rail, RailTraits, Said
 from holdfast.domains.payments.rules.router import FixedOrder
 from holdfast.domains.payments.store import PostgresBook
 from holdfast.flows import chart, pay, reconcile
 from holdfast.flows.desk import Desk, PaySettings
+from holdfast.flows.draft import Draft
 from holdfast.flows.refund import refund
+from holdfast.platform import idempotency
 from holdfast.platform.db import Database
+from holdfast.platform.unit import Guard
 
 CNY = asset("CNY")
 
@@ -38,7 +50,12 @@ class ObedientRail:
         if said is not None:
             return said
         charges = Said.CAPTURED if self.traits.one_step else Said.AUTHORIZED
-        done = {Op.AUTHORIZE: charges, Op.CAPTURE: Said.CAPTURED, Op.CANCEL: Said.CANCELED, Op.REFUND: Said.REFUNDED}
+        done = {
+            Op.AUTHORIZE: charges,
+            Op.CAPTURE: Said.CAPTURED,
+            Op.CANCEL: Said.CANCELED,
+            Op.REFUND: Said.REFUNDED,
+        }
         return Answer(done.get(order.op, Said.NOT_FOUND), remote_id="r-" + order.reference)
 
 
@@ -51,9 +68,11 @@ class Shop:
         self.ledger = PostgresLedger(database, clock)
         self.north, self.south = ObedientRail("north"), ObedientRail("south", one_step=True)
         book = BookRail(self.ledger, payer=chart.payer, clearing=chart.rail)
-        rails = {"north": self.north, "south": self.south, "book": book}
+        rails: dict[str, Rail] = {"north": self.north, "south": self.south, "book": book}
         lane = GroupCommitLane(database, clock)
-        self.desk = Desk(clock, self.ids, lane, self.ledger, PostgresBook(database), rails, FixedOrder(), PaySettings())
+        self.desk = Desk(
+            clock, self.ids, lane, self.ledger, PostgresBook(database), rails, FixedOrder(), PaySettings()
+        )
         self.merchant, self.payer = MerchantId(self.ids.new()), PayerId(self.ids.new())
         self.card = Method(InstrumentId(self.ids.new()), "card", "Visa", "tok_visa")
         self.balance = Method(InstrumentId(self.ids.new()), "balance", "Balance", "")
@@ -61,11 +80,13 @@ class Shop:
     async def open(self) -> None:
         world, own = chart.world("CNY"), chart.payer(self.payer, "CNY")
         await self.ledger.open_accounts([world, own])
-        await self.ledger.post([NewTransfer(TransferId(self.ids.new()), world.number, own.number, "CNY", 100_000)])
+        await self.ledger.post(
+            [NewTransfer(TransferId(self.ids.new()), world.number, own.number, "CNY", 100_000)]
+        )
 
     def wants(self, minor: int, *methods: Method, manual: bool = False) -> NewPayment:
-        capture = "manual" if manual else "automatic"
-        return NewPayment(self.merchant, self.payer, Money(CNY, minor), methods, capture)
+        amount = Money(CNY, minor)
+        return NewPayment(self.merchant, self.payer, amount, methods, "manual" if manual else "automatic")
 
     async def holds(self, code: str) -> int:
         number = chart.number(code)
@@ -154,3 +175,131 @@ async def test_a_card_refund_goes_back_through_its_rail(database: Database) -> N
     assert back.state == "succeeded"
     assert await s.merchant_holds() == 300
     assert await s.holds("rail:north:CNY") == -300
+
+
+async def test_the_wallet_stands_in_up_to_the_payers_limit_and_no_further(database: Database) -> None:
+    s = await shop(database)
+    s.desk = dataclasses.replace(
+        s.desk, settings=PaySettings(stand_in_limit_minor=1_000, answer_within_s=2.0)
+    )
+    s.north.say = s.south.say = lambda order: Answer(Said.UNKNOWN)
+    asked = dataclasses.replace(s.wants(600, s.card), funding="absorb")
+    both = await asyncio.gather(pay.create(s.desk, asked), pay.create(s.desk, asked))
+    assert sorted(payment.state for payment in both) == [PaymentState.PENDING, PaymentState.SUCCEEDED]
+    assert await s.holds("in_doubt:CNY") == -600
+    s.north.say = s.south.say = lambda order: None
+    await at_rest(s)
+    assert await s.holds("in_doubt:CNY") == 0
+    assert await s.merchant_holds() == 1_200
+
+
+async def at_rest(s: Shop) -> None:
+    """Have a worker go on until no payment of the merchant is due."""
+    deadline = time.monotonic() + 30
+    while any(payment.next_step_at for payment in await s.desk.book.listing(s.merchant)):
+        assert time.monotonic() < deadline
+        await reconcile.resolve_due(s.desk)
+
+
+async def in_doubt(s: Shop, count: int) -> list[PaymentId]:
+    """Make payments whose first request nobody answered and whose driver died."""
+    never = asyncio.Event()
+    asked = asyncio.Semaphore(0)
+
+    async def hang(order: Order) -> Answer:
+        asked.release()
+        await never.wait()
+        return Answer(Said.UNKNOWN)
+
+    s.north.send = hang  # type: ignore[method-assign]
+    tasks = [asyncio.create_task(pay.create(s.desk, s.wants(100, s.card))) for _ in range(count)]
+    for _ in range(count):
+        await asked.acquire()
+    for task in tasks:
+        task.cancel()
+    del s.north.send
+    return [payment.id for payment in await s.desk.book.listing(s.merchant)]
+
+
+async def test_what_a_dead_driver_left_is_taken_over_by_exactly_one_worker(database: Database) -> None:
+    s = await shop(database)
+    s.desk = dataclasses.replace(s.desk, settings=PaySettings(lease_s=0.5, deadline_s=2.0))
+    ids = await in_doubt(s, 12)
+    assert len(ids) == 12
+    later = s.desk.clock.now() + timedelta(seconds=60)
+    claims = [s.desk.book.claim_due(later, later + timedelta(seconds=5), 5) for _ in range(4)]
+    claimed = [case.payment.id for cases in await asyncio.gather(*claims) for case in cases]
+    assert sorted(claimed) == sorted(ids)
+
+
+async def test_a_driver_that_was_taken_over_from_changes_nothing_more(database: Database) -> None:
+    s = await shop(database)
+    (id_,) = await in_doubt(s, 1)
+    stale = await s.desk.book.case(id_)
+    assert stale is not None
+    later = s.desk.clock.now() + timedelta(seconds=600)
+    assert len(await s.desk.book.claim_due(later, later, 5)) == 1
+    draft = Draft(s.desk, stale)
+    draft.note("late", "a driver that did not notice")
+    assert (await draft.commit()).status == "conflict"
+    assert "late" not in [entry.event for entry in await s.desk.book.journal(id_)]
+
+
+async def test_what_a_dead_driver_left_ends_well_with_no_help(database: Database) -> None:
+    s = await shop(database)
+    s.desk = dataclasses.replace(s.desk, settings=PaySettings(lease_s=0.3, deadline_s=3.0))
+    await in_doubt(s, 5)
+    await at_rest(s)
+    ended = await s.desk.book.listing(s.merchant)
+    assert {payment.state for payment in ended} <= {PaymentState.SUCCEEDED, PaymentState.FAILED}
+    succeeded = [payment for payment in ended if payment.state is PaymentState.SUCCEEDED]
+    assert await s.merchant_holds() == 100 * len(succeeded)
+
+
+async def test_payments_are_listed_newest_first_page_by_page(database: Database) -> None:
+    s = await shop(database)
+    made = [(await pay.create(s.desk, s.wants(1, s.balance))).id for _ in range(5)]
+    first = await s.desk.book.listing(s.merchant, limit=3)
+    rest = await s.desk.book.listing(s.merchant, after=first[-1].id, limit=3)
+    assert [payment.id for payment in (*first, *rest)] == made[::-1]
+    assert not await s.desk.book.listing(s.merchant, state=PaymentState.FAILED)
+
+
+async def test_a_hundred_payments_at_once_never_spend_more_than_there_is(database: Database) -> None:
+    s = await shop(database)
+    all_ = await asyncio.gather(*(pay.create(s.desk, s.wants(1_500, s.balance)) for _ in range(100)))
+    paid = [payment for payment in all_ if payment.state is PaymentState.SUCCEEDED]
+    assert len(paid) == 66
+    assert await s.merchant_holds() == 99_000
+    assert all(payment.state is PaymentState.FAILED for payment in all_ if payment not in paid)
+
+
+async def test_an_idempotency_key_opens_one_payment(database: Database) -> None:
+    s = await shop(database)
+
+    def claim() -> Guard:
+        return idempotency.claim("mer", "key-1", b"f", "pay_x", s.desk.clock.now())
+
+    await pay.create(s.desk, s.wants(100, s.balance), claim=claim())
+    for method in (s.balance, s.card):
+        with pytest.raises(KeyClaimed):
+            await pay.create(s.desk, s.wants(100, method), claim=claim())
+    assert await s.merchant_holds() == 100
+    assert len(await s.desk.book.listing(s.merchant)) == 1
+
+
+async def test_the_callers_answer_is_kept_in_the_commit_that_ends_the_call(database: Database) -> None:
+    s = await shop(database)
+    for key, method in (("b", s.balance), ("c", s.card)):
+        now = s.desk.clock.now()
+        claim = idempotency.claim("mer", key, b"f", "pay_x", now)
+        await pay.create(
+            s.desk,
+            s.wants(100, method),
+            claim=claim,
+            answer=lambda p, key=key: (idempotency.answer("mer", key, 200, p.state.value.encode()),),  # type: ignore[misc]
+        )
+        found = await idempotency.find(database, "mer", key)
+        assert found is not None
+        assert found.answer is not None
+        assert found.answer.body == b"succeeded"

@@ -1,6 +1,7 @@
 """The storm of the simulation, on a real database: real commits, real clock, processes that die at any await.
 
-The world draws from a seed, but the order of events is the machine's own; a failure prints the seed and the payment's journal.
+The world draws from a seed, but the order of events is the machine's own; a failure prints the seed and the
+payment's journal.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 from random import Random
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -55,7 +57,10 @@ SETTINGS = PaySettings(
 
 
 class Storm:
-    """A merchant, payments, rails behind a bad network, servers and workers that die; the database is real."""
+    """A merchant, payments, rails behind a bad network, servers and workers that die.
+
+    The database is real.
+    """
 
     def __init__(self, seed: int, database: Database, payments: int) -> None:
         self.random = Random(seed)
@@ -75,7 +80,9 @@ class Storm:
             traits = draw_traits(name, self.random)
             if traits.expires_s is not None:
                 traits = replace(traits, expires_s=4.0)
-            provider = Provider(traits, self.clock, self.random, self._weather(), self._charged, self._message)
+            provider = Provider(
+                traits, self.clock, self.random, self._weather(), self._charged, self._message
+            )
             self.providers[name] = provider
             self.rails[name] = SimRail(provider, self.clock, self.random, self._sending)
         self.stormy = True
@@ -88,7 +95,9 @@ class Storm:
 
     def _desk(self) -> Desk:
         lane = GroupCommitLane(self.database, self.clock)
-        router = Router(RoutingSettings(), Random(self.random.random()), [r.traits for r in self.rails.values()])
+        router = Router(
+            RoutingSettings(), Random(self.random.random()), [r.traits for r in self.rails.values()]
+        )
         return Desk(self.clock, self.ids, lane, self.ledger, self.book, self.rails, router, SETTINGS)
 
     def _charged(self, rail: str, reference: str) -> None:
@@ -137,12 +146,18 @@ class Storm:
         random = self.random
         card = Method(InstrumentId(self.ids.new()), "card", "Visa", "tok")
         balance = Method(InstrumentId(self.ids.new()), "balance", "Balance", "")
-        funding = "absorb" if random.random() < 0.25 else "direct"
-        manual = funding == "direct" and random.random() < 0.2
+        absorb = random.random() < 0.25
+        manual = not absorb and random.random() < 0.2
         methods = random.choice(((card,), (card,), (card, balance), (balance, card)))
         amount = Money(CNY, random.choice((100, 300, 500)))
-        capture = "manual" if manual else "automatic"
-        asked = NewPayment(self.merchant, self.payer, amount, methods, capture, funding)
+        asked = NewPayment(
+            self.merchant,
+            self.payer,
+            amount,
+            methods,
+            "manual" if manual else "automatic",
+            "absorb" if absorb else "direct",
+        )
         id_ = PaymentId(self.ids.new())
 
         async def work(desk: Desk) -> None:
@@ -200,12 +215,14 @@ class Storm:
         for case in await self.cases():
             if case.payment.next_step_at is not None:
                 lines.append(f"{case.payment.state} {[(a.rail, a.state.value) for a in case.attempts]}")
-                lines += [f"  {entry.at:%S.%f} {entry.words}" for entry in await self.book.journal(case.payment.id)][-25:]
+                lines += [
+                    f"  {entry.at:%S.%f} {entry.words}" for entry in await self.book.journal(case.payment.id)
+                ][-25:]
         busy = [str(task) for tasks in self.processes[:2] for task in tasks]
         return "\n".join(lines + busy)[:8000]
 
     async def _due(self) -> int:
-        """Payments that something is still to be done about, but for those that only the settlement file can end."""
+        """Payments that are still to be worked on, but for those that only the settlement file can end."""
         due = 0
         for case in await self.cases():
             if case.payment.next_step_at is None:
@@ -235,21 +252,36 @@ class Storm:
             events = await (await connection.execute("select subject, type from outbox.events")).fetchall()
             sends = await (await connection.execute(_SENDS)).fetchall()
         balances = {code: int(net) for code, net in sums}
-        journal = {c.payment.id: {e.event for e in await self.book.journal(c.payment.id)} for c in cases}
+        journal: dict[UUID, set[str]] = {
+            c.payment.id: {e.event for e in await self.book.journal(c.payment.id)} for c in cases
+        }
         told = [(str(subject), str(type_)) for subject, type_ in events]
-        AtRest(cases, journal, told, lambda code: _holds(balances, code), self.providers, self.merchant).check()
+        AtRest(
+            cases, journal, told, lambda code: _holds(balances, code), self.providers, self.merchant
+        ).check()
         self._i1(cases)
         recorded = {(rail, key) for rail, key, *_ in sends}
         hold(self.sent <= recorded, "I7", f"sent without a record: {self.sent - recorded}")
         operations: dict[str, tuple[object, ...]] = {}
         for _, key, *operation in sends:
-            hold(operations.setdefault(key, tuple(operation)) == tuple(operation), "I6", f"{key} stands for two")
+            hold(
+                operations.setdefault(key, tuple(operation)) == tuple(operation),
+                "I6",
+                f"{key} stands for two",
+            )
         for case in cases:
             given = sum(r.amount.amount_minor for r in case.refunds if r.state != "failed")
-            hold(given <= case.payment.captured_minor, "I8", f"{given} refunded of {case.payment.captured_minor}")
+            hold(
+                given <= case.payment.captured_minor,
+                "I8",
+                f"{given} refunded of {case.payment.captured_minor}",
+            )
 
     def _i1(self, cases: list[Case]) -> None:
-        """At no instant did two charges of one payment stand: the providers' books, replayed in their order."""
+        """At no instant did two charges of one payment stand.
+
+        The providers' books, replayed in their order.
+        """
         owner = {a.reference: c.payment for c in cases for a in c.attempts}
         standing: dict[PaymentId, dict[str, int]] = {}
         for _, reference, net in self.charges:
@@ -261,7 +293,9 @@ class Storm:
                 hold(len(charges) <= 1, "I1", f"{len(charges)} charges stood at once")
 
 
-_BALANCES = "select code, credits_posted - debits_posted from ledger.accounts join ledger.balances using (number)"
+_BALANCES = (
+    "select code, credits_posted - debits_posted from ledger.accounts join ledger.balances using (number)"
+)
 _SENDS = """select a.rail, s.key, s.attempt_id, s.op, s.payload_hash
             from payments.sends s join payments.attempts a on a.id = s.attempt_id"""
 

@@ -82,6 +82,8 @@ class SequentialLedger:
         return answers
 
     def chain(self, chain: list[NewTransfer], now: datetime) -> list[tuple[Outcome, int]]:
+        if len(chain) == 1:
+            return [self.one(chain[0], now)]
         touched = {n for t in chain for n in (t.debit, t.credit) if n in self.sums}
         sums_before = {n: replace(self.sums[n]) for n in touched}
         named = {t.id for t in chain} | {t.pending_id for t in chain if t.pending_id}

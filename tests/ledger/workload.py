@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
+from typing import Any
 from uuid import UUID
 
 from holdfast.base.ids import AccountId, IdSource, TransferId
@@ -67,7 +68,8 @@ class Workload:
         for i in range(size - 1):
             linked = run < 6 and self.random.random() < (0.5 if run else 0.12)
             run = run + 1 if linked else 0
-            transfers[i] = replace(transfers[i], linked=linked)
+            if linked:
+                transfers[i] = replace(transfers[i], linked=True)
         if self.random.random() < 0.01:
             transfers[-1] = replace(transfers[-1], linked=True)
         self._past = (self._past + transfers)[-400:]
@@ -139,19 +141,18 @@ class Workload:
     def _odd(self) -> NewTransfer:
         r = self.random
         t = self._plain()
-        return r.choice(
-            (
-                replace(t, amount_minor=0),
-                replace(t, amount_minor=None),
-                replace(t, amount_minor=2**53),
-                replace(t, credit=t.debit),
-                replace(t, debit=AccountId(5)),
-                replace(t, credit=AccountId(6)),
-                replace(t, asset="EUR"),
-                replace(t, asset="NONE"),
-                replace(t, debit=self._by_asset[ASSETS[0]][0], credit=self._by_asset[ASSETS[1]][0]),
-                replace(t, expires_at=self._now() + timedelta(seconds=5)),
-                replace(t, kind="pending", expires_at=self._now()),
-                replace(t, pending_id=t.id),
-            )
+        changes: tuple[dict[str, Any], ...] = (
+            {"amount_minor": 0},
+            {"amount_minor": None},
+            {"amount_minor": 2**53},
+            {"credit": t.debit},
+            {"debit": AccountId(5)},
+            {"credit": AccountId(6)},
+            {"asset": "EUR"},
+            {"asset": "NONE"},
+            {"debit": self._by_asset[ASSETS[0]][0], "credit": self._by_asset[ASSETS[1]][0]},
+            {"expires_at": self._now() + timedelta(seconds=5)},
+            {"kind": "pending", "expires_at": self._now()},
+            {"pending_id": t.id},
         )
+        return replace(t, **r.choice(changes))

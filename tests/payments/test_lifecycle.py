@@ -6,7 +6,15 @@ import pytest
 
 from holdfast.base.errors import Broken
 from holdfast.domains.payments.model import AttemptState, PaymentState
-from holdfast.domains.payments.rules.lifecycle import ATTEMPT, FINAL, GONE, PAYMENT, Line, attempt_after, payment_after
+from holdfast.domains.payments.rules.lifecycle import (
+    ATTEMPT,
+    FINAL,
+    GONE,
+    PAYMENT,
+    Line,
+    attempt_after,
+    payment_after,
+)
 
 
 def edges(lines: tuple[Line, ...]) -> dict[str, set[str]]:
@@ -64,7 +72,12 @@ def test_a_repeat_that_was_not_sent_says_nothing_of_the_first() -> None:
 
 
 def test_old_news_of_a_hold_changes_no_charge() -> None:
-    for state in (AttemptState.CAPTURING, AttemptState.CAPTURED, AttemptState.CANCELED, AttemptState.RETURNED):
+    for state in (
+        AttemptState.CAPTURING,
+        AttemptState.CAPTURED,
+        AttemptState.CANCELED,
+        AttemptState.RETURNED,
+    ):
         assert attempt_after(state, "told:authorized") is None
 
 

@@ -45,7 +45,12 @@ class Scripted:
         if self.says:
             return self.says.pop(0)
         charges = Said.CAPTURED if self.traits.one_step else Said.AUTHORIZED
-        said = {Op.AUTHORIZE: charges, Op.CAPTURE: Said.CAPTURED, Op.CANCEL: Said.CANCELED, Op.REFUND: Said.REFUNDED}
+        said = {
+            Op.AUTHORIZE: charges,
+            Op.CAPTURE: Said.CAPTURED,
+            Op.CANCEL: Said.CANCELED,
+            Op.REFUND: Said.REFUNDED,
+        }
         return Answer(said.get(order.op, Said.NOT_FOUND), remote_id="r-" + order.reference)
 
     @property

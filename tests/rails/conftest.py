@@ -57,12 +57,12 @@ def settings(name: str, base_url: str, **more: Any) -> RailSettings:
 
 @pytest.fixture
 def north(sandbox: Sandbox, http: HttpClient) -> StripeRail:
-    return StripeRail(settings("north", sandbox.at("north"), timeout_s=0.8), http, SystemClock())
+    return StripeRail(settings("north", sandbox.at("north"), timeout_s=10.0), http, SystemClock())
 
 
 @pytest.fixture
 def harbour(sandbox: Sandbox, http: HttpClient) -> BankRail:
-    return BankRail(settings("harbour", sandbox.at("harbour"), timeout_s=0.8), http, SystemClock())
+    return BankRail(settings("harbour", sandbox.at("harbour"), timeout_s=10.0), http, SystemClock())
 
 
 def order(

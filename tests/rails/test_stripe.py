@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from holdfast.adapters.rails.stripe import StripeRail, check_signature
+from holdfast.adapters.rails.stripe import StripeRail
+from holdfast.adapters.rails.stripe_messages import check_signature
 from holdfast.adapters.rails.wire import RailEventInvalid, SettlementFileInvalid
 from holdfast.base.clock import SystemClock
 from holdfast.base.money import Money, asset

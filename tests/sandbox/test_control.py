@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from holdfast.cli.sandbox import command
 from holdfast.sandbox import faults, magic
 from holdfast.sandbox.model import DEFAULT_INSTANCES
 from tests.support.sandbox import Sandbox
@@ -237,6 +238,11 @@ def rows_under(heading: str) -> list[list[str]]:
     section = re.split(r"\n## ", rest)[0]
     lines = [line for line in section.splitlines() if line.startswith("|")]
     return [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_the_reference_lists_every_option_of_the_command() -> None:
+    told = set(re.findall(r"^\| `(--[a-z-]+)` \|", REFERENCE.read_text(), re.MULTILINE))
+    assert told == {option for parameter in command.params for option in parameter.opts}
 
 
 def test_the_reference_lists_every_fault_as_it_is_described() -> None:

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from holdfast.adapters.rails.stripe import check_signature
+from holdfast.adapters.rails.stripe_messages import check_signature
 from holdfast.adapters.rails.wire import RailEventInvalid
 from tests.sandbox.conftest import Receiver
 from tests.support.sandbox import Sandbox

@@ -1,6 +1,7 @@
-"""The invariants I1 to I12 of the payment protocol, one function each, read from the providers' own books and from our tables.
+"""The invariants I1 to I12, one function each, from the providers' own books and from our tables.
 
-Some are checked at every instant (whenever a provider's book, or ours, changes), the others when everything is at rest.
+Some are checked at every instant (whenever a provider's book, or ours, changes), the others when everything
+is at rest.
 """
 
 from __future__ import annotations
@@ -43,8 +44,10 @@ def hold(condition: object, invariant: str, words: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class AtRest:
-    """What is looked at when everything is at rest. `journal`: the events of each payment. `events`: subject and type of
-    each announcement. `holds`: an account's balance by code, or (None) the sum over all accounts.
+    """What is looked at when everything is at rest.
+
+    `journal`: the events of each payment. `events`: subject and type of each announcement. `holds`: an
+    account's balance by code, or (None) the sum over all accounts.
     """
 
     cases: list[Case]
@@ -88,7 +91,9 @@ class AtRest:
         payment = case.payment
         told = "alert" in self.journal[payment.id]
         left = [a.state.value for a in case.attempts if a.state not in GONE and a.id != payment.kept]
-        hold(payment.state in FINAL or told, "I9", f"it is {payment.state.value} for ever and nobody was told")
+        hold(
+            payment.state in FINAL or told, "I9", f"it is {payment.state.value} for ever and nobody was told"
+        )
         hold(not left or told, "I9", f"{left} for ever and nobody was told")
         refunds = [r.state for r in case.refunds if r.state in ("sending", "pending")]
         hold(not refunds or told, "I9", f"a refund is {refunds} for ever and nobody was told")
@@ -101,7 +106,11 @@ class AtRest:
             doubt -= case.payment.stood_in_minor
             if case.payment.asked.funding == "direct":
                 doubt += sum(a.captured_minor for a in case.attempts if a.booked)
-        hold(self.holds("in_doubt:CNY") == doubt, "I10", f"suspense is {self.holds('in_doubt:CNY')}, in doubt is {doubt}")
+        hold(
+            self.holds("in_doubt:CNY") == doubt,
+            "I10",
+            f"suspense is {self.holds('in_doubt:CNY')}, in doubt is {doubt}",
+        )
 
     def i10_rails_owe_what_they_took(self) -> None:
         for name, provider in self.providers.items():
@@ -115,13 +124,19 @@ class AtRest:
         paid = sum(c.payment.captured_minor for c in cases)
         back = sum(r.amount.amount_minor for c in cases for r in c.refunds if r.state == "succeeded")
         code = chart.merchant(self.merchant, "CNY").code
-        hold(self.holds(code) == paid - back, "I10", f"the merchant has {self.holds(code)}, not {paid - back}")
+        hold(
+            self.holds(code) == paid - back, "I10", f"the merchant has {self.holds(code)}, not {paid - back}"
+        )
 
     def i11_success_is_announced_once(self, case: Case) -> None:
         subject = public("pay", case.payment.id)
         types = [type_ for about, type_ in self.events if about == subject and type_.startswith("payment.")]
         said = types.count("payment.succeeded")
-        hold(said == (case.payment.state is PaymentState.SUCCEEDED), "I11", f"success was announced {said} times")
+        hold(
+            said == (case.payment.state is PaymentState.SUCCEEDED),
+            "I11",
+            f"success was announced {said} times",
+        )
         ends = [t for t in types if t in ("payment.succeeded", "payment.failed", "payment.canceled")]
         hold(len(ends) == (case.payment.state in FINAL), "I11", f"the end was announced as {ends}")
 
@@ -173,9 +188,7 @@ class Checker:
         case = self._case_of(rail, reference)
         if case is None or case.payment.asked.funding == "absorb":
             return
-        charges = [
-            a for a in case.attempts if a.rail != "book" and self._net(a) > 0
-        ]
+        charges = [a for a in case.attempts if a.rail != "book" and self._net(a) > 0]
         hold(len(charges) <= 1, "I1", f"two charges stand for one payment: {[a.rail for a in charges]}")
 
     def i3_no_charge_without_the_token(self, rail: str, reference: str) -> None:
@@ -211,9 +224,15 @@ class Checker:
     def _send_recorded(self, row: Row) -> None:
         send = rows.send_of(row)
         operation = (send.attempt_id, send.op, send.payload_hash)
-        hold(self._keys.setdefault(send.key, operation) == operation, "I6", "one key stands for two operations")
+        hold(
+            self._keys.setdefault(send.key, operation) == operation, "I6", "one key stands for two operations"
+        )
         if send.op in (Op.AUTHORIZE, Op.CAPTURE):
-            hold(self._operations.setdefault(operation, send.key) == send.key, "I6", "two keys for one operation")
+            hold(
+                self._operations.setdefault(operation, send.key) == send.key,
+                "I6",
+                "two keys for one operation",
+            )
 
     def _attempt_changed(self, row: Row) -> None:
         attempt = rows.attempt_of(row)
@@ -223,7 +242,11 @@ class Checker:
     def i5_evidence_only_strengthens(self, attempt: Attempt) -> None:
         before, strength = self._evidence.get(attempt.id, (attempt.state.value, int(attempt.evidence)))
         now = attempt.state.value
-        hold(attempt.evidence >= strength, "I5", f"what was known of an attempt became weaker ({before} to {now})")
+        hold(
+            attempt.evidence >= strength,
+            "I5",
+            f"what was known of an attempt became weaker ({before} to {now})",
+        )
         if before in ("declined", "canceled") and now != before:
             hold(attempt.evidence > strength, "I5", f"{before} became {now} without stronger evidence")
         if before in ("captured", "returning") and now != before:
@@ -249,7 +272,9 @@ class Checker:
 
     def i4_failed_means_nothing_in_flight(self, case: Case) -> None:
         if case.payment.state in (PaymentState.FAILED, PaymentState.CANCELED):
-            flying = [a.state.value for a in case.attempts if a.state in IN_DOUBT and a.state is not _S.CANCELING]
+            flying = [
+                a.state.value for a in case.attempts if a.state in IN_DOUBT and a.state is not _S.CANCELING
+            ]
             hold(not flying, "I4", f"{case.payment.state.value} while {flying}")
 
     def i8_refunds_never_exceed_captures(self, case: Case) -> None:
@@ -262,7 +287,11 @@ class Checker:
         owing = [a.state.value for a in case.attempts if a.state not in GONE and a.id != payment.kept]
         refunds = [r for r in case.refunds if r.state in ("sending", "pending")]
         if open_ or owing or refunds:
-            hold(payment.next_step_at is not None, "I9", f"nobody will look at it: {payment.state.value}, {owing}")
+            hold(
+                payment.next_step_at is not None,
+                "I9",
+                f"nobody will look at it: {payment.state.value}, {owing}",
+            )
 
     def nothing_due(self) -> bool:
         return all(state[6] is None for state in self.world.book._state.values())

@@ -1,8 +1,8 @@
 """Providers and the network before them, on virtual time, drawn from a seed.
 
-A `Provider` keeps its own book, which nobody else writes: it is what the invariants are checked against. A `SimRail` is
-how a request gets there: it may be refused, lost, delayed beyond any time-out, or arrive twice; so may the answer. Messages of the
-provider arrive late, twice, and in any order.
+A `Provider` keeps its own book, which nobody else writes: it is what the invariants are checked against. A
+`SimRail` is how a request gets there: it may be refused, lost, delayed beyond any time-out, or arrive twice;
+so may the answer. Messages of the provider arrive late, twice, and in any order.
 """
 
 from __future__ import annotations
@@ -16,12 +16,23 @@ from random import Random
 from holdfast.base.clock import Clock
 from holdfast.base.money import Money
 from holdfast.domains.payments.model import Op
-from holdfast.domains.payments.ports import Answer, FenceClass, Order, RailEvent, RailTraits, Said, SettlementRow
+from holdfast.domains.payments.ports import (
+    Answer,
+    FenceClass,
+    Order,
+    RailEvent,
+    RailTraits,
+    Said,
+    SettlementRow,
+)
 
 
 @dataclass(slots=True)
 class Record:
-    """What a provider knows of one reference. `state`: pending, authorized, captured, declined, canceled, refunded."""
+    """What a provider knows of one reference.
+
+    `state`: pending, authorized, captured, declined, canceled, refunded.
+    """
 
     state: str
     amount: Money
@@ -50,7 +61,15 @@ class Weather:
     slow_s: float = 40.0
 
     def calm(self) -> None:
-        for name in ("refuse", "lose_request", "lose_answer", "delay_request", "duplicate", "busy", "hurt_messages"):
+        for name in (
+            "refuse",
+            "lose_request",
+            "lose_answer",
+            "delay_request",
+            "duplicate",
+            "busy",
+            "hurt_messages",
+        ):
             setattr(self, name, 0.0)
 
 
@@ -71,13 +90,14 @@ class Provider:
 
     def receive(self, order: Order) -> Answer:
         """Carry out a request that has arrived."""
-        # A provider without keys still numbers refunds by our own number, as it numbers charges by our reference.
+        # A provider without keys still numbers refunds by our own number, as it numbers charges by
+        # our reference.
         keyed = order.op is Op.REFUND or (self.traits.replay_key_s > 0 and order.op is not Op.QUERY)
         if keyed and order.key in self.answers:
             return self.answers[order.key]
         if self.random.random() < self.weather.busy and order.op is not Op.QUERY:
             return Answer(Said.NOT_DONE, code="busy")
-        answer = getattr(self, f"_{order.op.value}")(order)
+        answer: Answer = getattr(self, f"_{order.op.value}")(order)
         if keyed and answer.said is not Said.NOT_FOUND:
             self.answers[order.key] = answer
         return answer
@@ -91,7 +111,11 @@ class Provider:
     def _authorize(self, order: Order) -> Answer:
         record = self.records.get(order.reference)
         if record is not None:
-            return self._state(record) if self.traits.replay_key_s else Answer(Said.UNKNOWN, code="duplicate_order")
+            return (
+                self._state(record)
+                if self.traits.replay_key_s
+                else Answer(Said.UNKNOWN, code="duplicate_order")
+            )
         if order.expires_at is not None and self.clock.now() >= order.expires_at:
             return Answer(Said.DECLINED, code="expired")
         amount = order.amount
@@ -249,8 +273,21 @@ def _give_up(back: asyncio.Future[Answer]) -> None:
 
 
 def draw_traits(name: str, random: Random) -> RailTraits:
-    """Draw what a rail is like: every fence class, one step or two, with keys or without, patient or hasty."""
-    fence = random.choice((FenceClass.F0, FenceClass.F1, FenceClass.F2, FenceClass.F2, FenceClass.F3, FenceClass.F4, FenceClass.F4))
+    """Draw what a rail is like.
+
+    Every fence class, one step or two, with keys or without, patient or hasty.
+    """
+    fence = random.choice(
+        (
+            FenceClass.F0,
+            FenceClass.F1,
+            FenceClass.F2,
+            FenceClass.F2,
+            FenceClass.F3,
+            FenceClass.F4,
+            FenceClass.F4,
+        )
+    )
     one_step = fence is not FenceClass.F4
     return RailTraits(
         name=name,

@@ -1,7 +1,9 @@
-"""Payments under everything that can go wrong, by seed. A failing seed is printed; `World(seed).run()` lives through it again.
+"""Payments under everything that can go wrong, by seed.
 
-`make test` explores `SEEDS` worlds; `make soak` explores `SOAK_SEEDS`, on every core. The environment variable
-`HOLDFAST_SIM_FIRST_SEED` moves the range, so that each night explores new worlds.
+A failing seed is printed; `World(seed).run()` lives through it again.
+
+`make test` explores `SEEDS` worlds; `make soak` explores `SOAK_SEEDS`, on every core. The environment
+variable `HOLDFAST_SIM_FIRST_SEED` moves the range, so that each night explores new worlds.
 """
 
 from __future__ import annotations
@@ -81,7 +83,10 @@ def test_the_same_seed_lives_the_same_life() -> None:
 
 
 def test_worlds_are_worth_living_through() -> None:
-    """The weather is bad enough: every state of a payment and of an attempt is met, and so is every kind of trouble."""
+    """The weather is bad enough.
+
+    Every state of a payment and of an attempt is met, and so is every kind of trouble.
+    """
     met: set[str] = set()
     for seed in range(300):
         world = World(seed)
@@ -91,7 +96,29 @@ def test_worlds_are_worth_living_through() -> None:
             met |= {f"attempt {attempt.state.value}" for attempt in case.attempts}
             met |= {f"refund {refund.state}" for refund in case.refunds}
             met |= {entry[5] for entry in world.book._journal[case.payment.id]}
-    wanted = {"payment succeeded", "payment failed", "payment canceled", "attempt returned", "attempt canceled"}
-    wanted |= {"attempt declined", "attempt captured", "refund succeeded", "late_money", "given_back", "recovered"}
-    wanted |= {"stood_in", "funded", "held", "alert", "paid_from_balance", "cancel_asked", "capture_asked", "pending"}
+    wanted = {
+        "payment succeeded",
+        "payment failed",
+        "payment canceled",
+        "attempt returned",
+        "attempt canceled",
+    }
+    wanted |= {
+        "attempt declined",
+        "attempt captured",
+        "refund succeeded",
+        "late_money",
+        "given_back",
+        "recovered",
+    }
+    wanted |= {
+        "stood_in",
+        "funded",
+        "held",
+        "alert",
+        "paid_from_balance",
+        "cancel_asked",
+        "capture_asked",
+        "pending",
+    }
     assert wanted <= met, sorted(wanted - met)

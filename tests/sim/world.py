@@ -1,13 +1,17 @@
-"""A small world in which payments are made while everything breaks: clock, order, network, crashes, all from one seed.
+"""A small world in which payments are made while everything breaks.
 
-Servers and workers are processes: a crash cancels every task of one at whatever await it stands, and all that it had in memory is
-lost. What was committed stays. After the storm everything heals, and the world runs on until nothing is left to do.
+Clock, order, network, crashes, all from one seed.
+
+Servers and workers are processes: a crash cancels every task of one at whatever await it stands, and all that
+it had in memory is lost. What was committed stays. After the storm everything heals, and the world runs on
+until nothing is left to do.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -120,7 +124,9 @@ class World:
         self.workers = [Process(self), Process(self)]
 
     def desk(self) -> Desk:
-        router = Router(RoutingSettings(), Random(self.random.random()), [r.traits for r in self.rails.values()])
+        router = Router(
+            RoutingSettings(), Random(self.random.random()), [r.traits for r in self.rails.values()]
+        )
         watched = self.checker.watch_router(router)
         return Desk(
             self.clock, self.ids, self.lane, self.ledger, self.book, self.rails, watched, self.settings
@@ -163,7 +169,7 @@ class World:
             provider.weather.calm()
 
     async def _drain(self) -> None:
-        """Run on until nothing is due, whatever was delayed has arrived, and every pending charge was decided."""
+        """Run on until nothing is due, all that was delayed has arrived, and what was pending is decided."""
         end = self.loop.time() + DRAIN_S
         await asyncio.sleep(90)
         while self.loop.time() < end:
@@ -225,10 +231,8 @@ class World:
 
     async def _work(self, desk: Desk) -> None:
         while True:
-            try:
+            with suppress(Unavailable, OutcomeUnknown):
                 await reconcile.resolve_due(desk, limit=8)
-            except (Unavailable, OutcomeUnknown):
-                pass
             calm = not self.stormy
             await asyncio.sleep(self.random.uniform(10, 20) if calm else self.random.uniform(0.2, 1.5))
 
@@ -239,7 +243,7 @@ class World:
             process.do(self._work)
 
     def _message(self, event: RailEvent) -> None:
-        """A provider's message: late, perhaps lost for now and sent again, perhaps twice, in any order."""
+        """A provider's message: late, perhaps twice, in any order."""
         hurt = self.random.random() < self.providers[event.rail].weather.hurt_messages
         self.loop.call_later(self.random.uniform(0, 30 if hurt else 0.3), self._deliver, event)
         if hurt:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
 from holdfast.base.ids import parse, public
+from holdfast.base.limits import PAGE_STREAMS_MAX
 from holdfast.flows import demo
 from holdfast.platform.postgres import EmbeddedPostgres
 from tests.support.running import free_port, running
@@ -193,6 +195,34 @@ def test_a_stream_that_breaks_off_goes_on_where_it_was(mended: Shop, client: htt
     assert [one["event"] for one in again] == ["settled"]
 
 
+def test_streams_that_were_left_make_room_and_too_many_at_once_are_turned_away(
+    mended: Shop, client: httpx.Client
+) -> None:
+    client.post("/providers/harbour", data={"trouble": "dark"})
+    form = form_of(client) | {"method": method_of(client, "Bank account"), "fallback": "no"}
+    url = mended.url + client.post("/checkout", data=form).headers["location"] + "/events"
+    with ExitStack() as held:
+        for _ in range(PAGE_STREAMS_MAX):
+            assert held.enter_context(stream(url)).status_code == 200
+        assert held.enter_context(stream(url)).status_code == 503
+    eventually(lambda: answers(url), "there is room again", within_s=WITHIN_S)
+
+
+@contextmanager
+def stream(url: str) -> Iterator[httpx.Response]:
+    """Open a stream and read its first line; leave it at the end."""
+    with httpx.stream("GET", url, timeout=WITHIN_S) as answer:
+        lines = answer.iter_lines()
+        next(lines)  # while this iterator lives, the connection is kept
+        yield answer
+        del lines
+
+
+def answers(url: str) -> bool:
+    with stream(url) as answer:
+        return answer.status_code == 200
+
+
 def test_a_server_that_dies_while_paying_loses_nothing(mended: Shop, client: httpx.Client) -> None:
     silence(client, "north")
     port = free_port()
@@ -246,14 +276,12 @@ def test_when_the_sandbox_is_away_the_shop_says_so_and_stays(mended: Shop) -> No
     ):
         assert "The sandbox does not answer" in client.get("/").text
         assert client.post("/providers/mend", data={}).status_code == 503
-        form = form_of(client) | {"method": balance_of(client)}
+        form = form_of(client) | {"method": method_of(client, "Wallet balance")}
         assert ">Paid</h1>" in settled(client, client.post("/checkout", data=form).headers["location"])
 
 
-def balance_of(client: httpx.Client) -> str:
-    found = re.search(
-        r'value="(ins_[^"]+)"[^>]*>\s*<span class="method-name">Wallet balance', client.get("/").text
-    )
+def method_of(client: httpx.Client, label: str) -> str:
+    found = re.search(rf'value="(ins_[^"]+)"[^>]*>\s*<span class="method-name">{label}', client.get("/").text)
     assert found
     return found[1]
 

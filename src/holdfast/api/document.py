@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import msgspec
 from jinja2 import ChainableUndefined, Environment, PackageLoader
-from litestar import Router, get
+from litestar import Litestar, Router, get
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.params import FromPath
 from litestar.response import Response
 
 from holdfast import __version__
-from holdfast.api.errors import PROBLEM_TYPE, TABLE, NotFound
+from holdfast.api.errors import PROBLEM_TYPE, TABLE, NotFound, Problem
 from holdfast.api.responses import Call
 
 DESCRIPTION: Final = (
@@ -48,6 +49,40 @@ _pages: Final = Environment(
 )
 
 
+def describe(framework: Litestar) -> dict[str, Any]:
+    """Return the OpenAPI document, with what the framework does not know of.
+
+    Problems, and the key's being required.
+    """
+    document: dict[str, Any] = framework.openapi_schema.to_schema()
+    schemas = document["components"]["schemas"]
+    _, found = msgspec.json.schema_components([Problem], ref_template="#/components/schemas/{name}")
+    schemas.update(found)
+    reference = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    problem = {"description": "A problem (RFC 9457).", "content": {"application/problem+json": reference}}
+    for path, item in document["paths"].items():
+        for operation in item.values():
+            answers = operation["responses"]
+            answers.pop("400", None)
+            if path.startswith("/v1/"):
+                answers["default"] = problem
+            for status in _ALSO.get(operation.get("summary", ""), ()):
+                answers[status] = answers["201"] | {"description": _ALSO_WORDS[status]}
+            for parameter in operation.get("parameters", ()):
+                if parameter["name"] == "Idempotency-Key":
+                    parameter["required"] = True
+                    parameter["schema"] = {"type": "string", "minLength": 1, "maxLength": 130}
+    return document
+
+
+_ALSO: Final = {
+    "Make a payment": ("202",),
+    "Top up a payer's balance": ("202",),
+    "Refund a payment": ("202",),
+}
+_ALSO_WORDS: Final = {"202": "Something is still open; `next` says what happens."}
+
+
 def render(document: dict[str, Any]) -> str:
     """Return the page for an OpenAPI document."""
     by_tag: dict[str, list[tuple[str, str, dict[str, Any]]]] = {}
@@ -68,19 +103,19 @@ def problems_page(code: str | None = None) -> str:
 
 
 def _page(text: str) -> Response[str]:
-    return Response(text, media_type="text/html; charset=utf-8")
+    return Response(text, media_type="text/html")
 
 
 @get("/docs", include_in_schema=False)
 async def docs(request: Call) -> Response[str]:
     """Show the API to read."""
-    return _page(render(request.app.openapi_schema.to_schema()))
+    return _page(render(describe(request.app)))
 
 
 @get("/openapi.json", include_in_schema=False)
 async def openapi(request: Call) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document."""
-    return request.app.openapi_schema.to_schema()
+    return describe(request.app)
 
 
 @get("/problems", include_in_schema=False)

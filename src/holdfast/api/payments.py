@@ -108,32 +108,35 @@ def chosen(wallet: Wallet, wanted: list[str]) -> tuple[Instrument, ...]:
     return tuple(held[id_] for id_ in ids)
 
 
-async def _methods(api: Api, caller: Caller, asked: PaymentAsked) -> tuple[Method, ...]:
-    if asked.payer is not None:
-        wallet = await own_wallet(api, caller, asked.payer)
-        return tuple(method(i) for i in chosen(wallet, asked.methods))
-    guest = asked.guest
-    if guest is None:
+async def _whose(api: Api, caller: Caller, asked: PaymentAsked) -> tuple[PayerId | None, tuple[Method, ...]]:
+    """Return who pays and by what. Raises: `RequestInvalid`, `PayerNotFound`, `InstrumentNotFound`."""
+    payer, guest = asked.payer, asked.guest
+    if (payer is None) == (guest is None):
         raise RequestInvalid("$: exactly one of `payer` and `guest` is needed.")
-    return (Method(InstrumentId(api.app.ids.new()), guest.kind, guest.label, guest.token),)
+    if payer is not None:
+        wallet = await own_wallet(api, caller, payer)
+        return wallet.payer.id, tuple([method(i) for i in chosen(wallet, asked.methods)])
+    made = InstrumentId(api.app.ids.new())
+    return None, () if guest is None else (Method(made, guest.kind, guest.label, guest.token),)
 
 
 async def _wanted(api: Api, caller: Caller, asked: PaymentAsked) -> NewPayment:
-    if (asked.payer is None) == (asked.guest is None):
-        raise RequestInvalid("$: exactly one of `payer` and `guest` is needed.")
+    payer, methods = await _whose(api, caller, asked)
+    merchant, amount = caller.merchant, asked.amount
+    wait_s = asked.deadline_s or api.app.desk.settings.deadline_s
     return NewPayment(
-        caller.merchant.id,
-        None if asked.payer is None else PayerId(parse("pyr", asked.payer)),
-        Money(asset(asked.amount.asset), asked.amount.amount_minor),
-        await _methods(api, caller, asked),
-        asked.capture or caller.merchant.rules.capture,
+        merchant.id,
+        payer,
+        Money(asset(amount.asset), amount.amount_minor),
+        methods,
+        asked.capture or merchant.rules.capture,
         asked.funding,
-        None if asked.deadline_s is None else api.now() + timedelta(seconds=asked.deadline_s),
+        api.now() + timedelta(seconds=wait_s),
         asked.reference,
         asked.description,
         asked.metadata,
-        caller.merchant.rules.allowed_kinds,
-        caller.merchant.rules.rail_order,
+        merchant.rules.allowed_kinds,
+        merchant.rules.rail_order,
     )
 
 

@@ -147,7 +147,7 @@ PAGE_STREAM_TELL_S: Final = 0.5
 PAGE_STREAM_RETRY_MS: Final = 1000
 """How long a browser waits before it reconnects to a stream."""
 
-PAGE_STREAMS_MAX: Final = 200
+PAGE_STREAMS_MAX: Final = 64
 """Streams open at once per process; beyond it pages ask every few seconds instead."""
 
 CHECKOUTS_UNDER_WAY_MAX: Final = 200

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rich.console import Console
 
     from holdfast.drills.scenario import Scenario
@@ -35,7 +33,7 @@ def list_() -> None:
     table = Table("name", "what", "payments", "lasts", box=None, header_style="bold", pad_edge=False)
     for name in reading.built_in():
         scenario = reading.load(name)
-        table.add_row(name, scenario.title, f"{expected(scenario):,}", f"{scenario.duration_s} s")
+        table.add_row(name, scenario.title, f"{scenario.expected_payments():,}", f"{scenario.duration_s} s")
     console = Console()
     console.print(table)
     console.print("\nRun one with [bold]holdfast drill run NAME[/bold].")
@@ -100,15 +98,6 @@ def run(
     sys.exit(0 if figures["passed"] else 3)
 
 
-def expected(scenario: Scenario) -> int:
-    """Return how many payments to expect."""
-    rates = [scenario.per_second] * scenario.duration_s
-    for surge in scenario.surges:
-        for second in range(surge.from_s, min(surge.to_s, scenario.duration_s)):
-            rates[second] *= surge.times
-    return round(sum(rates))
-
-
 def _simulate(console: Console, scenario: Scenario, seed: int | None) -> dict[str, object]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
@@ -122,12 +111,13 @@ def _simulate(console: Console, scenario: Scenario, seed: int | None) -> dict[st
     )
     with Progress(*columns, console=console, transient=True) as bars:
         shown = {
-            "holdfast": bars.add_task(f"Holdfast: {expected(scenario):,} payments", total=1.0),
+            "holdfast": bars.add_task(f"Holdfast: {scenario.expected_payments():,} payments", total=1.0),
             "baselines": bars.add_task("The same through three ordinary systems", total=None),
         }
-        tell: Callable[[str, float], None] = lambda what, share: bars.update(
-            shown[what], completed=share, total=1.0
-        )  # noqa: E731
+
+        def tell(what: str, share: float) -> None:
+            bars.update(shown[what], completed=share, total=1.0)
+
         return drill(scenario, seed=seed, progress=tell)
 
 
@@ -135,7 +125,7 @@ def _live(console: Console, scenario: Scenario, seed: int | None) -> dict[str, o
     from holdfast.drills.live import live_drill  # noqa: PLC0415
 
     with console.status("Starting the platform…") as status:
-        return live_drill(scenario, seed=seed, tell=lambda words: status.update(words))
+        return live_drill(scenario, seed=seed, tell=status.update)
 
 
 def summary(console: Console, figures: dict[str, object], took_s: float) -> None:
@@ -165,7 +155,8 @@ def summary(console: Console, figures: dict[str, object], took_s: float) -> None
     )
     console.print(
         f"Noticed after {_seconds(figures['detect_s'])}, traffic moved after {_seconds(figures['moved_s'])}, "
-        f"as usual again after {_seconds(figures['recover_s'])}; backlog settled {_seconds(figures['backlog_s'])} after the last fault."
+        f"as usual again after {_seconds(figures['recover_s'])}; "
+        f"backlog settled {_seconds(figures['backlog_s'])} after the last fault."
     )
     findings = figures["findings"]
     for finding in findings[:5] if isinstance(findings, list) else ():

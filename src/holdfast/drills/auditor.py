@@ -54,7 +54,7 @@ def audit(run: HoldfastRun, draw: Draw) -> Audit:
         if charges[payment] + (from_wallet > 0) > 1:
             double += 1
             findings.append(
-                f"payment {payment} keeps {charges[payment]} charges at rails and {from_wallet} from the wallet"
+                f"payment {payment} keeps {charges[payment]} charges, and {from_wallet} of the balance"
             )
         if paid != due:
             lost += abs(paid - due)

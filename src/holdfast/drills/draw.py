@@ -176,7 +176,7 @@ class _Spread:
 
     def __init__(self, latency: Latency) -> None:
         ratio = latency.p99_ms / latency.median_ms
-        self.table = tuple(latency.median_ms / 1000 * ratio ** (z / _P99) for z in _NORMAL)
+        self.table = tuple(latency.median_ms / 1000 * float(ratio ** (z / _P99)) for z in _NORMAL)
 
 
 class _RailDraw:

@@ -182,3 +182,11 @@ def completed_per_step(done: Sequence[float], draw: Draw) -> list[int]:
     deadline_s = draw.scenario.deadline_s
     came = [at for at, end in zip(draw.arrive_s, done, strict=True) if end <= at + deadline_s]
     return per_step(came, draw)
+
+
+def percentiles_ms(waits_s: Sequence[float]) -> dict[str, int]:
+    """Return the 50th, 90th and 99th percentile of some waits, milliseconds; nothing when there are none."""
+    ordered = sorted(waits_s)
+    last = len(ordered) - 1
+    shares = (50, 90, 99) if ordered else ()
+    return {f"p{p}": round(ordered[min(last, len(ordered) * p // 100)] * 1000) for p in shares}

@@ -1,9 +1,10 @@
 """A drill against the running platform: real processes, real sockets, a real `kill -9`.
 
-`holdfast up` runs in a folder of its own on free ports. Payers pay by card over the HTTP API and repeat what got no answer
-with the same key. After a while the provider that is first for everybody fails in the way of the scenario; then the
-server is killed outright, at work; its parent starts it again. When the fault is over and nothing is under way any more, three books
-are compared: the payments, the ledger (which also proves itself), and the providers' own.
+`holdfast up` runs in a folder of its own on free ports. Payers pay by card over the HTTP API and repeat what
+got no answer with the same key. After a while the provider that is first for everybody fails in the way of
+the scenario; then the server is killed outright, at work; its parent starts it again. When the fault is over
+and nothing is under way any more, three books are compared: the payments, the ledger (which also proves
+itself), and the providers' own.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class LiveDrillError(RuntimeError):
 
 @dataclass(slots=True)
 class _Sale:
-    """One payment as its payer saw it: when it was asked for, and when (if ever) it was told to have succeeded."""
+    """One payment as its payer saw it: when it was asked for, and when it was told to have succeeded."""
 
     asked_s: float
     done_s: float = NEVER
@@ -188,7 +189,7 @@ async def _until_ready(platform: _Platform, http: aiohttp.ClientSession) -> None
         if "Open http://" in platform.said():
             with suppress(aiohttp.ClientError, TimeoutError):
                 async with http.get(platform.url("/readyz")) as reply:
-                    if reply.status == 200:  # noqa: PLR2004 - OK
+                    if reply.status == 200:
                         return
         await asyncio.sleep(0.1)
     raise LiveDrillError(f"the platform did not start:\n{platform.said()}")
@@ -245,7 +246,7 @@ async def _pay(
             else:
                 ask = http.post(platform.url("/v1/payments"), json=body, headers={"Idempotency-Key": key})
                 async with ask as reply:
-                    said = await reply.json() if reply.status < 300 else {}  # noqa: PLR2004 - success
+                    said = await reply.json() if reply.status < 300 else {}
             sale.state = str(said.get("state", ""))
             path = f"/v1/payments/{said['id']}" if said.get("id") else ""
         except (aiohttp.ClientError, TimeoutError, ConnectionError, ValueError):
@@ -266,7 +267,7 @@ async def _get(http: aiohttp.ClientSession, url: str) -> dict[str, Any]:
 
 
 async def _settled(book: PostgresBook, run: _Run, began: float) -> list[Payment]:
-    """Return the payments once none is under way. Raises: `LiveDrillError` when that does not happen in time."""
+    """Return the payments once none is under way. Raises: `LiveDrillError` when that takes too long."""
     end = time.monotonic() + SETTLE_WITHIN_S
     while True:
         payments = await _all_payments(book)
@@ -275,7 +276,11 @@ async def _settled(book: PostgresBook, run: _Run, began: float) -> list[Payment]
             run.settled_s = time.monotonic() - began
             return payments
         if time.monotonic() > end:
-            raise LiveDrillError(f"{len(open_)} payments are still under way, such as {open_[0]}")
+            told = [entry.words for entry in await book.journal(open_[0].id)]
+            raise LiveDrillError(
+                f"{len(open_)} of {len(payments)} payments are still under way; "
+                f"the story of {open_[0].asked.reference}: {'; '.join(told)}; next {open_[0].next_step_at}"
+            )
         await asyncio.sleep(0.25)
 
 
@@ -294,7 +299,7 @@ async def _announced(platform: _Platform, http: aiohttp.ClientSession) -> Counte
     path = "/v1/events?limit=100&type=payment.succeeded"
     cursor = ""
     while True:
-        page = await _get(http, platform.url(path + (f"&after={cursor}" if cursor else "")))
+        page = await _get(http, platform.url(path + (f"&starting_after={cursor}" if cursor else "")))
         rows = page["data"]
         counts.update(str(row["subject"]) for row in rows if row["type"] == "payment.succeeded")
         if not page.get("has_more") or not rows:
@@ -328,17 +333,17 @@ async def _judged(
         "rails": list(RAILS),
         "faults": _faults(scenario),
     }
-    waits = sorted(sale.done_s - sale.asked_s for sale in sales if sale.done_s < NEVER)
+    waits = [sale.done_s - sale.asked_s for sale in sales if sale.done_s < NEVER]
     return {
         "scenario": scenario.name, "mode": "live", "seed": seed, "continuity": round(reached, 6),
         "attempted": len(sales), "completed_in_deadline": in_time, "completed_later": succeeded - in_time,
         "oracle_completable": len(sales), "declined": len(ours) - succeeded, "in_doubt": 0,
-        "double_charges_kept": double, "money_lost_minor": lost, "asset": ASSET, "books_balanced": not findings,
+        "double_charges_kept": double, "money_lost_minor": lost, "asset": ASSET,
+        "books_balanced": not findings,
         "announced_twice": twice, "detect_s": None, "moved_s": None,
         "recover_s": None if run.back_s == NEVER else round(run.back_s - run.killed_s, 3),
         "backlog_s": round(max(0.0, run.settled_s - FAULT_TO_S), 3), "baselines": {},
-        "waits_ms": {f"p{p}": round(waits[min(len(waits) - 1, len(waits) * p // 100)] * 1000) for p in (50, 90, 99)}
-        if waits else {},
+        "waits_ms": judge.percentiles_ms(waits),
         "findings": findings, "passed": clean and reached >= judge.RECOVERED, "about": about, "timeline": {},
     }  # fmt: skip
 
@@ -366,12 +371,9 @@ def _compare(
     for provider in books.values():
         for charge in provider["charges"]:
             kept[charge["reference"]] += charge["kept_minor"]
-    findings: list[str] = []
     double = lost = 0
     count = Counter(p.asked.reference for p in payments)
-    for reference in asked:
-        if count[reference] > 1:
-            findings.append(f"{reference} was opened {count[reference]} times")
+    findings = [f"{one} was opened {count[one]} times" for one in sorted(asked) if count[one] > 1]
     for payment in payments:
         charges = [kept.pop(one.reference, 0) for one in attempts[payment.id]]
         due = payment.captured_minor if payment.state is PaymentState.SUCCEEDED else 0

@@ -61,7 +61,8 @@ class Picture:
         top = nice(max((max(line.values, default=0) for line in self.lines), default=1))
         parts = [
             Markup(
-                '<svg viewBox="0 0 {} {}" role="img" aria-labelledby="{}-t {}-d" preserveAspectRatio="xMidYMid meet">'
+                '<svg viewBox="0 0 {} {}" role="img" aria-labelledby="{}-t {}-d" '
+                'preserveAspectRatio="xMidYMid meet">'
             ).format(WIDTH, HEIGHT, self.id, self.id),
             Markup('<title id="{}-t">{} / {}</title>').format(self.id, self.title.en, self.title.zh),
             Markup('<desc id="{}-d">{} / {}</desc>').format(self.id, self.about.en, self.about.zh),
@@ -135,7 +136,8 @@ class Picture:
             at = start * self.step_s
             rows.append(Markup('<tr><th scope="row">{}:{:02d}</th>{}</tr>').format(at // 60, at % 60, cells))
         return Markup(
-            "<table><caption>{}</caption><thead><tr><th scope=col>min:s</th>{}</tr></thead><tbody>{}</tbody></table>"
+            "<table><caption>{}</caption><thead><tr><th scope=col>min:s</th>{}</tr></thead>"
+            "<tbody>{}</tbody></table>"
         ).format(self.unit.html(), head, Markup("").join(rows))
 
 
@@ -189,15 +191,39 @@ def pictures(timeline: Mapping[str, object], faults: Sequence[Mapping[str, objec
     waiting = [Line(Words("waiting", "等待中"), "holdfast", _numbers(timeline["waiting"]))]
     rate = Words("payments a second", "每秒付款数")
     return [
-        Picture("done", Words("Completed in time, by when the payer came", "按时完成（按付款人到来的时刻）"),
-                Words("What was possible, what Holdfast completed, and what the three baselines completed. Shaded: faults.",
-                      "可完成的、Holdfast 完成的、三种对照做法完成的。阴影：故障。"), rate, step_s, done, bands),
-        Picture("sent", Words("Where payments were tried first", "首选通道"),
-                Words("First tries on each rail. Shaded: faults.", "各通道的首次尝试。阴影：故障。"), rate, step_s, sent, bands),
-        Picture("wait", Words("Payers waiting for their answer", "等待结果的付款人"),
-                Words("Payments that have no final answer yet. Shaded: faults.", "尚无最终结果的付款。阴影：故障。"),
-                Words("payments", "笔"), step_s, waiting, bands),
-    ]  # fmt: skip
+        Picture(
+            "done",
+            Words("Completed in time, by when the payer came", "按时完成（按付款人到来的时刻）"),
+            Words(
+                "What was possible, and what Holdfast and the three baselines completed. Shaded: faults.",
+                "可完成的、Holdfast 完成的、三种对照做法完成的。阴影：故障。",
+            ),
+            rate,
+            step_s,
+            done,
+            bands,
+        ),
+        Picture(
+            "sent",
+            Words("Where payments were tried first", "首选通道"),
+            Words("First tries on each rail. Shaded: faults.", "各通道的首次尝试。阴影：故障。"),
+            rate,
+            step_s,
+            sent,
+            bands,
+        ),
+        Picture(
+            "wait",
+            Words("Payers waiting for their answer", "等待结果的付款人"),
+            Words(
+                "Payments that have no final answer yet. Shaded: faults.", "尚无最终结果的付款。阴影：故障。"
+            ),
+            Words("payments", "笔"),
+            step_s,
+            waiting,
+            bands,
+        ),
+    ]
 
 
 NAMES: Final = {
@@ -229,5 +255,6 @@ def _whole(value: object) -> int:
 def legend(line: Line) -> Markup:
     """Return a line's mark and name for the legend."""
     return Markup(
-        '<li><svg class="key" viewBox="0 0 24 8" aria-hidden="true"><line class="line {}" x1="0" y1="4" x2="24" y2="4"/></svg>{}</li>'
+        '<li><svg class="key" viewBox="0 0 24 8" aria-hidden="true"><line class="line {}" '
+        'x1="0" y1="4" x2="24" y2="4"/></svg>{}</li>'
     ).format(escape(line.style), line.name.html())

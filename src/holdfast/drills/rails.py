@@ -96,12 +96,21 @@ class SimulatedRail:
         self._storms = [f for f in draw.scenario.faults if f.target == plan.name and f.queries_per_s]
         self._tasks: set[asyncio.Task[None]] = set()
         self._traits = RailTraits(
-            name=plan.name, kind="simulated", fence=plan.fence, one_step=self._one_step, replay_key_s=plan.replay_key_s,
-            methods=plan.methods, assets=(draw.scenario.asset,), cancel_wait_s=plan.cancel_wait_s,
+            name=plan.name,
+            kind="simulated",
+            fence=plan.fence,
+            one_step=self._one_step,
+            replay_key_s=plan.replay_key_s,
+            methods=plan.methods,
+            assets=(draw.scenario.asset,),
+            cancel_wait_s=plan.cancel_wait_s,
             query_wait_s=plan.query_wait_s,
-            expires_s=plan.expires_s, cost_bp=round(plan.cost_bp), timeout_s=plan.timeout_s,
-            concurrency_max=plan.concurrency_max, confirms_later=plan.confirms_in is not None,
-        )  # fmt: skip
+            expires_s=plan.expires_s,
+            cost_bp=round(plan.cost_bp),
+            timeout_s=plan.timeout_s,
+            concurrency_max=plan.concurrency_max,
+            confirms_later=plan.confirms_in is not None,
+        )
 
     @property
     def traits(self) -> RailTraits:
@@ -337,10 +346,16 @@ class SimulatedRail:
         if answer.said is Said.PENDING:
             return
         event = RailEvent(
-            id=f"{self.plan.name}-{order.reference}-{answer.said.value}", rail=self.plan.name,
-            reference=order.reference, remote_id=f"{self.plan.name}-{order.reference}", said=answer.said,
-            amount=answer.amount, at=moment(now), code=answer.code, message=answer.message,
-        )  # fmt: skip
+            id=f"{self.plan.name}-{order.reference}-{answer.said.value}",
+            rail=self.plan.name,
+            reference=order.reference,
+            remote_id=f"{self.plan.name}-{order.reference}",
+            said=answer.said,
+            amount=answer.amount,
+            at=moment(now),
+            code=answer.code,
+            message=answer.message,
+        )
         task = self._loop.create_task(self._hand_over(event))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -119,32 +119,30 @@ class _Reading:
             self._refuse(("traffic", "amount_min_minor"), "it is above amount_max_minor; swap the two")
         if not scenario.payers or sum(group.share for group in scenario.payers) <= 0:
             self._refuse((), "nobody pays; add a [[payers]] table with a share above 0")
+        self._check_names(scenario)
+        for section, spans in (("faults", scenario.faults), ("traffic.surges", scenario.surges)):
+            for at, span in enumerate(cast("Sequence[Fault | Surge]", spans)):
+                if span.from_s >= span.to_s:
+                    self._refuse((*section.split("."), at, "to_s"), "it must be later than from_s")
+        if scenario.expected_payments() > DRAWS_MAX:
+            why = f"that is over {DRAWS_MAX} payments; lower it, or duration_s"
+            self._refuse(("traffic", "per_second"), why)
+
+    def _check_names(self, scenario: Scenario) -> None:
+        """Every name that is referred to is there, once."""
         names = [rail.name for rail in scenario.rails]
         for at, name in enumerate(names):
             if name in names[:at]:
                 self._refuse(("rails", at, "name"), f"there are two rails named {name!r}; name them apart")
         taken = {kind for rail in scenario.rails for kind in rail.methods} | {BALANCE}
         for at, group in enumerate(scenario.payers):
-            for kind in group.methods:
-                if kind not in taken:
-                    self._refuse(
-                        ("payers", at, "methods"),
-                        f"no rail takes {kind!r}; the rails take {', '.join(sorted(taken))}",
-                    )
+            for kind in (kind for kind in group.methods if kind not in taken):
+                why = f"no rail takes {kind!r}; the rails take {', '.join(sorted(taken))}"
+                self._refuse(("payers", at, "methods"), why)
         for at, fault in enumerate(scenario.faults):
             if fault.target not in names:
-                self._refuse(
-                    ("faults", at, "target"),
-                    f"there is no rail {fault.target!r}; there are {', '.join(names)}",
-                )
-        for section, spans in (("faults", scenario.faults), ("traffic.surges", scenario.surges)):
-            for at, span in enumerate(cast("Sequence[Fault | Surge]", spans)):
-                if span.from_s >= span.to_s:
-                    self._refuse((*section.split("."), at, "to_s"), "it must be later than from_s")
-        if scenario.per_second * scenario.duration_s > DRAWS_MAX:
-            self._refuse(
-                ("traffic", "per_second"), f"that is over {DRAWS_MAX} payments; lower it, or duration_s"
-            )
+                why = f"there is no rail {fault.target!r}; there are {', '.join(names)}"
+                self._refuse(("faults", at, "target"), why)
 
     def _rows(self, place: Place, said: object, keys: Sequence[Key]) -> list[dict[str, Any]]:
         name = ".".join(map(str, place))

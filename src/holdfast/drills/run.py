@@ -97,7 +97,9 @@ def report(draw: Draw, run: HoldfastRun, possible: list[bool], baselines: tuple[
         "recover_s": judge.recovered_s(draw, done, possible),
         "backlog_s": None if ended_s is None else round(ended_s, 3),
         "baselines": {one.name: judge.judge_baseline(one, draw, possible) for one in baselines},
-        "waits_ms": _waits(done, draw),
+        "waits_ms": judge.percentiles_ms(
+            [end - at for end, at in zip(done, draw.arrive_s, strict=True) if end < NEVER]
+        ),
         "findings": list(audited.findings),
         "passed": passed(audited, judge.continuity(done, draw, possible)),
     }
@@ -113,14 +115,6 @@ def passed(audited: Audit, reached: float) -> bool:
     """
     clean = audited.double_charges_kept == 0 and audited.money_lost_minor == 0 and audited.books_balanced
     return reached >= judge.RECOVERED and clean and audited.announced_twice == 0
-
-
-def _waits(done: list[float], draw: Draw) -> dict[str, int]:
-    """Return how long payers waited for their success, milliseconds."""
-    waits = sorted(end - at for end, at in zip(done, draw.arrive_s, strict=True) if end < NEVER)
-    if not waits:
-        return {}
-    return {f"p{p}": round(waits[min(len(waits) - 1, len(waits) * p // 100)] * 1000) for p in (50, 90, 99)}
 
 
 def _about(scenario: Scenario) -> Figures:

@@ -144,6 +144,14 @@ class Scenario:
     rails: tuple[RailPlan, ...]
     faults: tuple[Fault, ...]
 
+    def expected_payments(self) -> int:
+        """Return how many payments are to be expected, surges included."""
+        rates = [self.per_second] * self.duration_s
+        for surge in self.surges:
+            for second in range(surge.from_s, min(surge.to_s, self.duration_s)):
+                rates[second] *= surge.times
+        return round(sum(rates))
+
     def scaled(self, factor: float) -> Scenario:
         """Return the scenario with `factor` of the traffic, and of what a rail bears in a second."""
 

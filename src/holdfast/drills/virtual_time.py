@@ -54,7 +54,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self, seed: int = 0, *, shuffle: bool = True) -> None:
         self._waits = _NoWaiting()
         super().__init__(self._waits)
-        self._order = Random(seed) if shuffle else None
+        self._order = Random(seed) if shuffle else None  # noqa: S311 - a simulation repeats by seed
 
     def time(self) -> float:
         """Return virtual seconds since the loop began."""

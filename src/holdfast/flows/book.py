@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from holdfast.domains.ledger.model import NewAccount, TransferKind
 from holdfast.domains.payments.model import Attempt, AttemptState, NewPayment, Refund, changed
 from holdfast.domains.payments.rules.cascade import BALANCE_RAIL
@@ -76,7 +75,7 @@ def owe(draft: Draft) -> None:
 
 
 def balance_strays(draft: Draft, keeping: Attempt | None = None) -> None:
-    """Book charges that are not kept as owed to the payer, and take them off again when they were given back or are kept."""
+    """Book charges that are not kept as owed to the payer, until given back or kept after all."""
     kept = draft.case.payment.kept
     for attempt in list(draft.case.attempts):
         charged = attempt.state in (AttemptState.CAPTURED, AttemptState.RETURNING)
@@ -97,10 +96,12 @@ def _book(draft: Draft, attempt: Attempt) -> None:
         payer = chart.payer(asked.payer_id, asset).code
         draft.move(booked, source, payer, amount)
         draft.move(chart.transfer_id(attempt.id, chart.RESERVED), payer, source, amount, "pending")
-        words = f"{attempt.rail} charged what is not needed: it is credit of the payer's until it is back at its source"
+        words = f"{attempt.rail} charged what is not needed: it is the payer's credit until it is given back"
     else:
         draft.move(booked, source, chart.in_doubt(asset).code, amount)
-        words = f"{attempt.rail} charged what is not kept: it is owed to the payer until it is back at its source"
+        words = (
+            f"{attempt.rail} charged what is not kept: it is owed to the payer until it is back at its source"
+        )
     draft.note("late_money", words, attempt, amount_minor=amount)
 
 
@@ -131,7 +132,10 @@ def end_refund(draft: Draft, refund: Refund, rail: str) -> None:
     """Settle the reservation of a refund that is over: gone for good, or the merchant's again."""
     asset = refund.amount.asset.code
     merchant = beneficiary(draft.case.payment.asked).code
-    held, done = chart.transfer_id(refund.id, chart.REFUND_HELD), chart.transfer_id(refund.id, chart.REFUND_DONE)
+    held, done = (
+        chart.transfer_id(refund.id, chart.REFUND_HELD),
+        chart.transfer_id(refund.id, chart.REFUND_DONE),
+    )
     kind: TransferKind = "post_pending" if refund.state == "succeeded" else "void_pending"
     draft.move(done, merchant, chart.rail(rail, asset).code, None, kind, held)
 

@@ -1,8 +1,11 @@
-"""Carrying out a payment: ask the rules what to do, write it down, do it, write down what came of it, ask again.
+"""Carrying out a payment.
 
-No transaction is open while a rail is asked. What a rail answered becomes durable together with the next decision, so a
-payment by card takes three commits: opened and about to ask, held and about to capture, captured and the merchant paid. A crash
-between an answer and its commit loses only the answer, and the rail is asked again with the same key.
+Ask the rules what to do, write it down, do it, write down what came of it, ask again.
+
+No transaction is open while a rail is asked. What a rail answered becomes durable together with the next
+decision, so a payment by card takes three commits: opened and about to ask, held and about to capture,
+captured and the merchant paid. A crash between an answer and its commit loses only the answer, and the rail
+is asked again with the same key.
 """
 
 from __future__ import annotations
@@ -47,8 +50,9 @@ class _OvertakenError(Exception):
 class Carrier:
     """Carries one payment, for as long as it has the right to.
 
-    `until`: when the caller wants an answer, however it stands. `patience_s`: a longer pause is left to a worker. `answer`
-    builds the writes that keep the caller's answer; they go into the commit after which the carrier stops.
+    `until`: when the caller wants an answer, however it stands. `patience_s`: a longer pause is left to a
+    worker. `answer` builds the writes that keep the caller's answer; they go into the commit after which
+    the carrier stops.
     """
 
     def __init__(
@@ -79,7 +83,9 @@ class Carrier:
         return self._draft.case.payment
 
     async def run(self) -> Case:
-        """Carry it on until it is final, or until it is to be left to a worker; return the case as committed last.
+        """Carry it on until it is final, or until it is to be left to a worker.
+
+        Return the case as committed last.
 
         Raises: `Unavailable`, `OutcomeUnknown`: a worker goes on once the lease has run out.
         """
@@ -140,7 +146,10 @@ class Carrier:
         return await self._commit(action=action) and done
 
     async def _commit(self, request: Request | None = None, action: Action | None = None) -> bool:
-        """Commit the draft. False: it was not to be, and the case was read again (raises when it is not ours any more)."""
+        """Commit the draft.
+
+        False: it was not to be, and the case was read again (raises when it is not ours any more).
+        """
         draft = self._draft
         outcome = await draft.commit()
         if outcome.status == "committed":
@@ -165,7 +174,10 @@ class Carrier:
         elif isinstance(action, StandIn) and outcome.guard_failed:
             case.shut.add(STAND_IN)
         else:
-            ensure(outcome.status == "conflict", f"the ledger accepts what the payment's own rules ask: {outcome}")
+            ensure(
+                outcome.status == "conflict",
+                f"the ledger accepts what the payment's own rules ask: {outcome}",
+            )
         if case.payment.driver != self._driver:
             await self._leave()
 

@@ -1,12 +1,14 @@
-"""The chart of accounts: which account is for what, by name. Numbers follow from names, so nobody looks one up.
+"""The chart of accounts: which account is for what, by name.
+
+Numbers follow from names, so nobody looks one up.
 
 | account | holds | rule |
 |---|---|---|
 | `payer:<id>:<ASSET>` | what a payer may spend | debits must not exceed credits |
-| `merchant:<id>:<ASSET>` | what a merchant has earned and may give back or take out | debits must not exceed credits |
+| `merchant:<id>:<ASSET>` | what a merchant has earned | debits must not exceed credits |
 | `rail:<name>:<ASSET>` | what a provider took and owes us | free |
-| `in_doubt:<ASSET>` | charged but not to be kept, until it is given back; less what the wallet paid ahead | free |
-| `debt:<payer id>:<ASSET>` | what a payer owes because the wallet paid ahead and no funding came | credits must not exceed debits |
+| `in_doubt:<ASSET>` | charged and not to be kept, until it is back; less what was paid ahead | free |
+| `debt:<id>:<ASSET>` | what a payer owes since the wallet paid ahead | credits must not exceed debits |
 | `fees:<ASSET>`, `world:<ASSET>` | fees; the equity that opens balances | free |
 """
 

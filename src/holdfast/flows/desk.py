@@ -85,8 +85,11 @@ class PaymentBook(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """All that the flows of payments need. `tickets`: calls whose outcome is unknown, to be corrected
-    when it is known. `opened`: accounts known to be there."""
+    """All that the flows of payments need.
+
+    `tickets`: calls whose outcome is unknown, to be corrected when it is known. `opened`: accounts known
+    to be there.
+    """
 
     clock: Clock
     ids: IdSource

@@ -1,7 +1,7 @@
 """One change of one payment in the making: what is to be written, moved and announced together.
 
-A draft holds the case as it will be. `commit` puts everything into one unit that names the version on which it was made; when
-somebody else was faster nothing happens, and whoever made the draft reads again.
+A draft holds the case as it will be. `commit` puts everything into one unit that names the version on which
+it was made; when somebody else was faster nothing happens, and whoever made the draft reads again.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class Draft:
         "guarded",
         "guards",
         "now",
+        "opening",
         "transfers",
         "writes",
     )
@@ -64,6 +65,7 @@ class Draft:
         self.answer: Answer | None = None
         self.guards: list[Guard] = []
         self.guarded = True
+        self.opening: Write | None = None
         self._start()
 
     def _start(self) -> None:
@@ -81,7 +83,9 @@ class Draft:
     @property
     def dirty(self) -> bool:
         """Whether something was learned or decided that is not durable yet."""
-        return bool(self._fresh or self._fields or self._attempts or self._lines or self.writes or self._refunds)
+        return bool(
+            self._fresh or self._fields or self._attempts or self._lines or self.writes or self._refunds
+        )
 
     def set(self, **fields: Any) -> None:  # noqa: ANN401 - the payment's own fields
         """Change fields of the payment, with the commit."""
@@ -113,7 +117,10 @@ class Draft:
         self._refunds[refund.id] = refund
 
     def take_token(self, attempt: AttemptId) -> int:
-        """Give the capture token to `attempt`, in a new epoch unless it holds it already; return the epoch."""
+        """Give the capture token to `attempt`, in a new epoch unless it holds it already.
+
+        Return the epoch.
+        """
         token = self.case.token
         if token.holder != attempt:
             self.case.token = CaptureToken(token.epoch + 1, attempt)
@@ -174,7 +181,9 @@ class Draft:
         self._start()
 
     async def commit(self, *, if_refused: tuple[Write, ...] = ()) -> UnitOutcome:
-        """Commit everything in one unit and begin anew. On `conflict` the draft is spent: read the case again.
+        """Commit everything in one unit and begin anew.
+
+        On `conflict` the draft is spent: read the case again.
 
         `if_refused` is written instead when the ledger refuses a transfer.
 
@@ -189,7 +198,9 @@ class Draft:
         guards = tuple(self.guards)
         if not self._fresh and self.guarded:
             guards = (store.version_guard(payment.id, before.version), *guards)
-        outcome = await self._desk.lane.submit(Unit(tuple(self.transfers), tuple(self._rows(payment)), if_refused, guards))
+        outcome = await self._desk.lane.submit(
+            Unit(tuple(self.transfers), tuple(self._rows(payment)), if_refused, guards)
+        )
         if outcome.status == "committed":
             self.case.payment = payment
             self._fresh = False
@@ -198,7 +209,7 @@ class Draft:
         return outcome
 
     def _rows(self, payment: Payment) -> list[Write]:
-        rows = [store.open_payment(payment) if self._fresh else store.save_payment(payment)]
+        rows = [self._opening(payment) if self._fresh else store.save_payment(payment)]
         if self._replan:
             rows.append(store.save_plan(payment))
         rows += [store.save_attempt(a) for a in self.case.attempts if a.id in self._attempts]
@@ -209,12 +220,17 @@ class Draft:
         at = payment.lines - len(self._lines)
         now = self.now
         for i, (attempt, op, event, words, facts) in enumerate(self._lines):
-            rows.append(store.add_entry(JournalEntry(payment.id, at + i, now, attempt, op, event, words, facts)))
+            rows.append(
+                store.add_entry(JournalEntry(payment.id, at + i, now, attempt, op, event, words, facts))
+            )
         rows += [announce(event) for event in self._made_events(payment)]
         rows += self.writes
         if self.answer is not None:
             rows += self.answer(Case(payment, self.case.attempts, self.case.token, self.case.refunds))
         return rows
+
+    def _opening(self, payment: Payment) -> Write:
+        return store.open_payment(payment) if self.opening is None else store.open_as(self.opening, payment)
 
     def _made_events(self, payment: Payment) -> list[Event]:
         asked, ids = payment.asked, self._desk.ids

@@ -1,4 +1,7 @@
-"""A payment in plain sentences, for payers, merchants and whoever supports them. Everything comes from its own journal."""
+"""A payment in plain sentences, for payers, merchants and whoever supports them.
+
+Everything comes from its own journal.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,9 @@ def _ending(payment: Payment, attempts: Sequence[Attempt]) -> str:
     left = [a for a in attempts if a.id != payment.kept and a.state in _LEFT]
     more = f" {_rails(left)} still to be released or given back; that happens by itself." if left else ""
     if payment.state is PaymentState.SUCCEEDED:
-        back = f", of which {payment.refunded_minor} minor units were refunded" if payment.refunded_minor else ""
+        back = (
+            f", of which {payment.refunded_minor} minor units were refunded" if payment.refunded_minor else ""
+        )
         return f"It succeeded: {payment.asked.amount} asked, charged once{back}.{more}"
     if payment.state is PaymentState.FAILED:
         return f"It failed, and nothing was kept: {payment.failure_message or payment.failure_code}{more}"

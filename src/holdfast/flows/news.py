@@ -1,4 +1,7 @@
-"""What came back from a rail, applied to the case: the attempt, the token, the journal, and the router's evidence."""
+"""What came back from a rail, applied to the case.
+
+The attempt, the token, the journal, and the router's evidence.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,9 @@ from holdfast.flows.desk import Desk
 from holdfast.flows.draft import Draft
 
 _S: Final = AttemptState
-_UNSETTLED: Final = frozenset({_S.UNKNOWN, _S.PENDING, _S.CAPTURING, _S.CANCELING, _S.RETURNING, _S.AUTHORIZED})
+_UNSETTLED: Final = frozenset(
+    {_S.UNKNOWN, _S.PENDING, _S.CAPTURING, _S.CANCELING, _S.RETURNING, _S.AUTHORIZED}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,11 @@ def recover(desk: Desk, draft: Draft) -> None:
         else:
             after = _S.NOT_SENT
             draft.free_token()
-        draft.put(changed(attempt, state=after, evidence=max(attempt.evidence, Evidence.TIMEOUT), updated_at=draft.now))
+        draft.put(
+            changed(
+                attempt, state=after, evidence=max(attempt.evidence, Evidence.TIMEOUT), updated_at=draft.now
+            )
+        )
         words = f"Whoever asked {attempt.rail} died before it answered: it may have happened"
         draft.note("recovered", words, attempt)
 
@@ -74,18 +83,26 @@ def _frees(before: Attempt, after: Attempt) -> bool:
 
 
 def _next_step(desk: Desk, draft: Draft, before: Attempt, after: Attempt, heard: Heard) -> Attempt:
-    """Say when to try again to find out, or to undo: at once at first while the payer waits, then ever more rarely."""
+    """Say when to try again to find out, or to undo.
+
+    At once at first while the payer waits, then ever more rarely.
+    """
     first = heard.op is not Op.QUERY and not heard.repeat
     tries = before.tries + (not first) if after.state is before.state else 0
     if after.state is _S.AUTHORIZED:
         if before.state is not _S.CAPTURING:
             return after
         tries = before.tries + 1
-    return changed(after, tries=tries, next_at=draft.now + pause(desk, draft, after, tries), updated_at=draft.now)
+    return changed(
+        after, tries=tries, next_at=draft.now + pause(desk, draft, after, tries), updated_at=draft.now
+    )
 
 
 def pause(desk: Desk, draft: Draft, attempt: Attempt, tries: int) -> timedelta:
-    """Return how long to wait before step number `tries`; no two payments keep step, so that none storms a rail."""
+    """Return how long to wait before step number `tries`.
+
+    No two payments keep step, so that none storms a rail.
+    """
     payment, settings = draft.case.payment, desk.settings
     deadline = payment.asked.deadline_at
     live = (
@@ -125,27 +142,34 @@ _WORDS: Final = {
     Said.NOT_SENT: "{rail} could not be reached: nothing was sent",
     Said.NOT_DONE: "{rail} took no request just now: nothing was done",
     Said.PENDING: "{rail} has it and has not decided",
-    Said.NOT_FOUND: "{rail} knows of no such payment, which proves nothing while the request may be under way",
+    Said.NOT_FOUND: "{rail} knows of no such payment, which proves nothing: the request may be under way",
     Said.CANCELED: "{rail} can no longer charge for it",
     Said.REFUNDED: "{rail} gave the money back",
     Said.UNKNOWN: "{rail} has not answered: it may have happened",
 }
 
 
-def _note(
-    draft: Draft, before: Attempt, after: Attempt, heard: Heard, *, of_refund: bool = False
-) -> None:
+def _note(draft: Draft, before: Attempt, after: Attempt, heard: Heard, *, of_refund: bool = False) -> None:
     words = _WORDS[heard.said].format(
-        rail=before.rail, amount=heard.amount or before.amount, message=heard.message or heard.code or "no reason given"
+        rail=before.rail,
+        amount=heard.amount or before.amount,
+        message=heard.message or heard.code or "no reason given",
     )
     if heard.said is Said.NOT_FOUND and after.state is _S.CANCELED:
         words = f"{before.rail} knows of no such payment, and its time there is over: it can no longer charge"
-    if after is before and not of_refund and heard.said.value != before.state.value and heard.said not in _SILENT:
+    if (
+        after is before
+        and not of_refund
+        and heard.said.value != before.state.value
+        and heard.said not in _SILENT
+    ):
         words += "; that is older or weaker than what is known, and changes nothing"
     if after.conflict and not before.conflict:
         words += f"; but {before.amount} was asked for, so it is not kept"
     event = "answer" if heard.op is not None else "told"
-    draft.note(event, words, before, heard.op, said=heard.said.value, state=after.state.value, code=heard.code)
+    draft.note(
+        event, words, before, heard.op, said=heard.said.value, state=after.state.value, code=heard.code
+    )
 
 
 _SILENT: Final = frozenset({Said.UNKNOWN, Said.NOT_SENT, Said.NOT_DONE, Said.NOT_FOUND, Said.PENDING})
@@ -186,7 +210,9 @@ def _learn_refund(desk: Desk, draft: Draft, attempt: Attempt, news: News) -> Non
     else:
         after = changed(after, next_at=None)
         book.end_refund(draft, after, attempt.rail)
-        draft.announce(f"refund.{after.state}", refund=public("ref", after.id), refund_minor=after.amount.amount_minor)
+        draft.announce(
+            f"refund.{after.state}", refund=public("ref", after.id), refund_minor=after.amount.amount_minor
+        )
         if after.state == "failed":
             draft.set(refunded_minor=draft.get("refunded_minor") - after.amount.amount_minor)
     draft.put_refund(after)

@@ -1,7 +1,8 @@
 """The hot path: a payment, from what a merchant asks for to an answer.
 
-Refusals come first, in order of precedence, and leave nothing behind. After the line that says so, the payment is durable and must
-end posted, released or pending. A payment from balance needs no rail: it opens, posts and announces in one commit.
+Refusals come first, in order of precedence, and leave nothing behind. After the line that says so, the
+payment is durable and must end posted, released or pending. A payment from balance needs no rail: it opens,
+posts and announces in one commit.
 """
 
 from __future__ import annotations
@@ -62,9 +63,10 @@ async def create(
 ) -> Payment:
     """Open a payment and, unless `confirm` is False, carry it out; return it final, authorized or pending.
 
-    `id` is chosen by the caller where the key's claim must name it. `claim` is the caller's idempotency key; `answer` builds the
-    writes that keep the caller's answer. Raises: `PaymentInvalid`, `NoWayToPay`, `KeyClaimed` (nothing has changed);
-    `Unavailable` (nothing has changed, unless `opened` is among its facts), `OutcomeUnknown` (ask for the state of `id`).
+    `id` is chosen by the caller where the key's claim must name it. `claim` is the caller's idempotency
+    key; `answer` builds the writes that keep the caller's answer. Raises: `PaymentInvalid`, `NoWayToPay`,
+    `KeyClaimed` (nothing has changed); `Unavailable` (nothing has changed, unless `opened` is among its
+    facts), `OutcomeUnknown` (ask for the state of `id`).
     """
     now = desk.clock.now()
     check(asked, now)
@@ -88,7 +90,11 @@ async def create(
 
 
 async def confirm(
-    desk: Desk, payment_id: PaymentId, *, methods: tuple[Method, ...] | None = None, answer: Answer | None = None
+    desk: Desk,
+    payment_id: PaymentId,
+    *,
+    methods: tuple[Method, ...] | None = None,
+    answer: Answer | None = None,
 ) -> Payment:
     """Carry out a payment that was only opened, with other methods when given.
 
@@ -129,24 +135,30 @@ async def capture(
         payment = case.payment
         held = [a for a in case.attempts if a.state is AttemptState.AUTHORIZED and not a.conflict]
         if payment.state is not PaymentState.AUTHORIZED or not held:
-            raise PaymentStateWrong(f"Only a held payment can be captured; this one is {payment.state.value}.")
+            raise PaymentStateWrong(
+                f"Only a held payment can be captured; this one is {payment.state.value}."
+            )
         attempt = held[0]
         whole = attempt.amount.amount_minor
         if amount_minor is not None and not 0 < amount_minor <= whole:
             raise CaptureTooMuch(f"{whole} minor units are held.")
         draft = Draft(desk, case)
         draft.put(changed(attempt, to_capture_minor=amount_minor or whole))
-        draft.note("capture_asked", "The merchant asks to capture", attempt, amount_minor=amount_minor or whole)
+        draft.note(
+            "capture_asked", "The merchant asks to capture", attempt, amount_minor=amount_minor or whole
+        )
         if await take_over(desk, draft, "capture_asked"):
             return await _carry(desk, draft, answer)
     raise PaymentBusy
 
 
 async def cancel(desk: Desk, payment_id: PaymentId, *, answer: Answer | None = None) -> Payment:
-    """Cancel a payment that has not succeeded: release what is held, fence what is in doubt, return what turns up.
+    """Cancel a payment that has not succeeded.
 
-    The answer is `canceled`, or `pending` while something is still in doubt. Raises: `PaymentNotFound`, `PaymentStateWrong`,
-    `PaymentBusy`, `Unavailable`.
+    Release what is held, fence what is in doubt, return what turns up.
+
+    The answer is `canceled`, or `pending` while something is still in doubt. Raises: `PaymentNotFound`,
+    `PaymentStateWrong`, `PaymentBusy`, `Unavailable`.
     """
     for _ in range(_TRIES):
         case = await find(desk, payment_id)
@@ -178,7 +190,9 @@ def check(asked: NewPayment, now: datetime) -> None:
         raise PaymentInvalid("Each method can be offered once.")
     if asked.deadline_at is not None and asked.deadline_at <= now:
         raise PaymentInvalid("The deadline has passed.")
-    if asked.payer_id is None and (asked.funding == "absorb" or any(m.kind == "balance" for m in asked.methods)):
+    if asked.payer_id is None and (
+        asked.funding == "absorb" or any(m.kind == "balance" for m in asked.methods)
+    ):
         raise PaymentInvalid("Paying from, or through, a balance needs to know whose it is.")
     if asked.funding == "absorb" and asked.capture == "manual":
         raise PaymentInvalid("A payment through the payer's balance cannot be held.")
@@ -216,7 +230,8 @@ async def _from_balance(desk: Desk, draft: Draft, step: Step, answer: Answer | N
     draft.put(attempt)
     pay_from_balance(draft, attempt)
     draft.answer = _of_case(answer)
-    outcome = await draft.commit(if_refused=(store.open_payment(opened_only),))
+    draft.opening = store.open_payment(opened_only)
+    outcome = await draft.commit(if_refused=(draft.opening,))
     if outcome.status == "committed":
         return draft.case.payment
     if outcome.status == "conflict":
@@ -243,10 +258,15 @@ async def _only_open(draft: Draft, answer: Answer | None) -> Payment:
 
 
 async def _carry(desk: Desk, draft: Draft, answer: Answer | None) -> Payment:
-    """Carry it out for as long as a caller waits. Once it is open, trouble of ours is no answer: a worker goes on."""
+    """Carry it out for as long as a caller waits.
+
+    Once it is open, trouble of ours is no answer: a worker goes on.
+    """
     settings = desk.settings
     until = desk.clock.now() + timedelta(seconds=settings.answer_within_s)
-    carrier = Carrier(desk, draft, until=until, patience_s=settings.caller_patience_s, answer=_of_case(answer))
+    carrier = Carrier(
+        desk, draft, until=until, patience_s=settings.caller_patience_s, answer=_of_case(answer)
+    )
     try:
         return (await carrier.run()).payment
     except (Unavailable, OutcomeUnknown):
@@ -256,7 +276,10 @@ async def _carry(desk: Desk, draft: Draft, answer: Answer | None) -> Payment:
 
 
 async def take_over(desk: Desk, draft: Draft, event: str) -> bool:
-    """Commit the draft and make this caller the payment's driver. False: somebody else was faster; read again."""
+    """Commit the draft and make this caller the payment's driver.
+
+    False: somebody else was faster; read again.
+    """
     payment = draft.case.payment
     if payment.state is PaymentState.AUTHORIZED:
         draft.set(state=payment_after(payment.state, event))

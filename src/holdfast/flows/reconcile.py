@@ -1,6 +1,7 @@
 """Finding out: payments that are due, messages from rails, and their settlement files.
 
-Any worker may take over any payment whose lease has run out: all that is needed is in the rows. So it does not matter who dies.
+Any worker may take over any payment whose lease has run out: all that is needed is in the rows. So it does
+not matter who dies.
 """
 
 from __future__ import annotations
@@ -16,7 +17,14 @@ from holdfast.base.money import Money
 from holdfast.domains.ledger.model import Unit
 from holdfast.domains.payments import store
 from holdfast.domains.payments.errors import PaymentBusy
-from holdfast.domains.payments.model import Attempt, AttemptState, Case, Evidence, changed
+from holdfast.domains.payments.model import (
+    Attempt,
+    AttemptState,
+    Case,
+    Evidence,
+    PaymentState,
+    changed,
+)
 from holdfast.domains.payments.ports import RailEvent, Said, SettlementRow
 from holdfast.domains.payments.rules.actions import Send
 from holdfast.domains.payments.rules.cascade import decide
@@ -28,6 +36,7 @@ from holdfast.flows.desk import Desk
 from holdfast.flows.draft import Draft
 from holdfast.flows.news import News, learn_news
 from holdfast.flows.settle import settle
+from holdfast.flows.top_up import settle_debt
 from holdfast.platform.unit import Write
 
 _TRIES: Final = 8
@@ -35,9 +44,10 @@ _WORKER_PATIENCE_S: Final = 0.3
 
 
 async def resolve_due(desk: Desk, *, limit: int = 100) -> int:
-    """Take over payments that are due, carry each one on as far as it goes now, and return how many there were.
+    """Take over payments that are due, carry each on as far as it goes now; return how many.
 
-    Never raises for a single payment: what cannot be done now is due again once its lease has run out. Raises: `Unavailable`.
+    Never raises for a single payment: what cannot be done now is due again once its lease has run out.
+    Raises: `Unavailable`.
     """
     now = desk.clock.now()
     lease_until = now + timedelta(seconds=desk.settings.lease_s)
@@ -57,7 +67,10 @@ async def resolve_due(desk: Desk, *, limit: int = 100) -> int:
 async def _resolve(desk: Desk, case: Case) -> None:
     try:
         await desk.open(book.accounts(case.payment.asked, tuple({a.rail: None for a in case.attempts})))
-        await Carrier(desk, Draft(desk, case), patience_s=_WORKER_PATIENCE_S).run()
+        case = await Carrier(desk, Draft(desk, case), patience_s=_WORKER_PATIENCE_S).run()
+        payment = case.payment
+        if payment.asked.purpose == "top_up" and payment.state is PaymentState.SUCCEEDED:
+            await settle_debt(desk, payment)
     except (Unavailable, OutcomeUnknown):
         return
 
@@ -94,7 +107,10 @@ async def on_rail_event(desk: Desk, rail: str, event: RailEvent) -> None:
 
 
 async def _tell(desk: Desk, attempt: Attempt, heard: Heard, kept: Write) -> bool:
-    """Apply what a rail said unasked, in one commit with `kept`. False: it changes nothing. Raises: `PaymentBusy`."""
+    """Apply what a rail said unasked, in one commit with `kept`.
+
+    False: it changes nothing. Raises: `PaymentBusy`.
+    """
     for _ in range(_TRIES):
         case = await desk.book.case(attempt.payment_id)
         before = None if case is None else case.attempt(attempt.id)
@@ -104,7 +120,9 @@ async def _tell(desk: Desk, attempt: Attempt, heard: Heard, kept: Write) -> bool
         if attempt.id == case.payment.kept and heard.said in (Said.REFUNDED, Said.CANCELED):
             changed = _told_of_refund(desk, draft, before, heard)
         else:
-            changed = learn(before, heard, desk.traits[before.rail], desk.settings.rules, draft.now) is not before
+            changed = (
+                learn(before, heard, desk.traits[before.rail], desk.settings.rules, draft.now) is not before
+            )
             if changed:
                 learn_news(desk, draft, News(attempt.id, heard))
         if not changed:
@@ -118,7 +136,10 @@ async def _tell(desk: Desk, attempt: Attempt, heard: Heard, kept: Write) -> bool
 
 
 def _follow(desk: Desk, draft: Draft) -> None:
-    """What follows at once from news: whatever needs no request. The rest is due now, unless somebody is at work on it."""
+    """What follows at once from news: whatever needs no request.
+
+    The rest is due now, unless somebody is at work on it.
+    """
     payment = draft.case.payment
     leased = payment.lease_until is not None and payment.lease_until > draft.now
     action = None if leased else decide(draft.case, desk.traits, desk.settings, draft.now)
@@ -132,7 +153,9 @@ def _follow(desk: Desk, draft: Draft) -> None:
 
 def _told_of_refund(desk: Desk, draft: Draft, attempt: Attempt, heard: Heard) -> bool:
     """A rail says how much of a kept charge it has given back so far."""
-    under_way = [r for r in draft.case.refunds if r.state in ("sending", "pending") and r.attempt_id == attempt.id]
+    under_way = [
+        r for r in draft.case.refunds if r.state in ("sending", "pending") and r.attempt_id == attempt.id
+    ]
     known = sum(r.amount.amount_minor for r in draft.case.refunds if r.state == "succeeded")
     if under_way and heard.refunded_minor >= known + under_way[0].amount.amount_minor:
         learn_news(desk, draft, News(attempt.id, heard, under_way[0].id))
@@ -148,8 +171,9 @@ def _told_of_refund(desk: Desk, draft: Draft, attempt: Attempt, heard: Heard) ->
 class Reconciled:
     """What a settlement file showed.
 
-    `agreed`: references that were as we knew. `corrected`: those that we knew otherwise; what is not kept is on its way back.
-    `strays`: lines whose reference nobody here knows. `missing`: attempts that we take for charged and the file does not have.
+    `agreed`: references that were as we knew. `corrected`: those that we knew otherwise; what is not kept
+    is on its way back. `strays`: lines whose reference nobody here knows. `missing`: attempts that we
+    take for charged and the file does not have.
     """
 
     agreed: int
@@ -166,10 +190,13 @@ async def settle_from_file(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> Reconciled:
-    """Compare the rail's own file with what is known, and correct what is known: there is no stronger evidence.
+    """Compare the rail's own file with what is known, and correct what is known.
 
-    `since` and `until` bound the attempts (by creation) for which the file is complete, long enough ago that no request can
-    still be under way: what it does not list was not charged. Raises: `PaymentBusy`, `Unavailable`; run it again then.
+    There is no stronger evidence.
+
+    `since` and `until` bound the attempts (by creation) for which the file is complete, long enough ago
+    that no request can still be under way: what it does not list was not charged. Raises: `PaymentBusy`,
+    `Unavailable`; run it again then.
     """
     sums: dict[str, list[SettlementRow]] = {}
     for row in rows:
@@ -225,7 +252,10 @@ async def _settle_lines(desk: Desk, attempt: Attempt, lines: list[SettlementRow]
 async def _ask_refunds_again(
     desk: Desk, attempt: Attempt, lines: list[SettlementRow], until: datetime
 ) -> None:
-    """Refunds asked for before `until` that the file, complete until then, does not list: they were not done."""
+    """Refunds asked for before `until` that the file, complete until then, does not list.
+
+    They were not done.
+    """
     case = await desk.book.case(attempt.payment_id)
     if case is None or case.payment.kept != attempt.id:
         return
@@ -236,7 +266,9 @@ async def _ask_refunds_again(
         return
     draft = Draft(desk, case)
     draft.put_refund(changed(lost[0], state="pending", next_at=None, updated_at=draft.now))
-    words = f"The refund is not in the settlement file of {attempt.rail}: it was not done, and is asked for again"
+    words = (
+        f"The refund is not in the settlement file of {attempt.rail}: it was not done, and is asked for again"
+    )
     draft.note("told", words, attempt)
     draft.set(next_step_at=draft.now)
     if (await draft.commit()).status != "committed":
@@ -255,9 +287,13 @@ async def _settle_absent(
             missing.append(attempt)
         elif desk.traits[rail].one_step and attempt.state not in GONE:
             now = desk.clock.now()
-            heard = Heard(None, Said.CANCELED, Evidence.SETTLEMENT, now, message="It is not in the settlement file.")
+            heard = Heard(
+                None, Said.CANCELED, Evidence.SETTLEMENT, now, message="It is not in the settlement file."
+            )
             event_id = f"settlement:{attempt.reference}:absent"
-            kept = store.add_evidence(rail, event_id, attempt.id, Evidence.SETTLEMENT, "canceled", None, now, now)
+            kept = store.add_evidence(
+                rail, event_id, attempt.id, Evidence.SETTLEMENT, "canceled", None, now, now
+            )
             if await _tell(desk, attempt, heard, kept):
                 corrected.append(attempt.reference)
     return missing

@@ -1,4 +1,7 @@
-"""Giving money back: reserved in the merchant's balance first, then the rail is asked, under the same journal as a charge."""
+"""Giving money back.
+
+Reserved in the merchant's balance first, then the rail is asked, under the same journal as a charge.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +41,9 @@ async def refund(
 ) -> Refund:
     """Give back `amount_minor`, or all that is left; return the refund succeeded, failed, or under way.
 
-    What came from a balance goes back to it at once; what a rail charged goes back through it. Raises: `PaymentNotFound`,
-    `PaymentStateWrong`, `RefundTooMuch`, `RefundNotFunded`, `KeyClaimed`, `PaymentBusy` (nothing has moved), `Unavailable`.
+    What came from a balance goes back to it at once; what a rail charged goes back through it. Raises:
+    `PaymentNotFound`, `PaymentStateWrong`, `RefundTooMuch`, `RefundNotFunded`, `KeyClaimed`,
+    `PaymentBusy` (nothing has moved), `Unavailable`.
     """
     id_ = RefundId(desk.ids.new()) if id is None else id
     for _ in range(_TRIES):
@@ -66,7 +70,9 @@ async def refund(
 def _made(draft: Draft, id_: RefundId, amount_minor: int, reason: str) -> Refund:
     payment = draft.case.payment
     kept = draft.case.attempt(payment.kept)
-    through = kept if kept is not None and kept.rail != BALANCE_RAIL and payment.asked.funding == "direct" else None
+    through = (
+        kept if kept is not None and kept.rail != BALANCE_RAIL and payment.asked.funding == "direct" else None
+    )
     made = Refund(
         id_,
         payment.id,

@@ -49,7 +49,7 @@ class Request:
 
 
 def prepare(desk: Desk, draft: Draft, send: Send) -> Request | None:
-    """Put the record of a request into the draft, with the attempt's new state and the token where it needs it (R1, R3).
+    """Put the record of a request into the draft, with the attempt's new state and its token (R1, R3).
 
     None: the rail takes no further call just now (it is noted in `Case.shut`), decide again.
     """
@@ -171,7 +171,10 @@ def _about_to_send(
 
 
 def _deadline(desk: Desk, draft: Draft, attempt: Attempt) -> datetime:
-    """Until when this call may take: the rail's own limit, but while the payer waits, leave time for the other ways."""
+    """Until when this call may take.
+
+    The rail's own limit, but while the payer waits, leave time for the other ways.
+    """
     settings, payment, now = desk.settings, draft.case.payment, draft.now
     seconds = min(desk.traits[attempt.rail].timeout_s, RAIL_CALL_TIMEOUT_S_MAX)
     deadline = payment.asked.deadline_at
@@ -204,7 +207,9 @@ def _order(draft: Draft, attempt: Attempt, send: Send, *, share_key: bool) -> Or
 def _token(draft: Draft, attempt: Attempt) -> str:
     """Return what the rail knows the instrument by; a balance is known by whose it is."""
     payer = draft.case.payment.asked.payer_id
-    return public("pyr", payer) if attempt.rail == BALANCE_RAIL and payer is not None else attempt.method.token
+    return (
+        public("pyr", payer) if attempt.rail == BALANCE_RAIL and payer is not None else attempt.method.token
+    )
 
 
 def _amount(attempt: Attempt, send: Send) -> tuple[Money, str]:
@@ -220,7 +225,8 @@ def _amount(attempt: Attempt, send: Send) -> tuple[Money, str]:
 
 
 def _record(attempt: Attempt, order: Order, send: Send, epoch: int | None, now: datetime) -> SendRecord:
-    payload = f"{order.op.value}|{order.reference}|{order.amount.asset.code}|{order.amount.amount_minor}|{order.token}"
+    money = order.amount
+    payload = f"{order.op.value}|{order.reference}|{money.asset.code}|{money.amount_minor}|{order.token}"
     digest = blake2b(payload.encode(), digest_size=_HASH_BYTES).digest()
     charges = send.op in (Op.AUTHORIZE, Op.CAPTURE)
     return SendRecord(

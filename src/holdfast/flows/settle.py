@@ -1,4 +1,7 @@
-"""Writing down where a payment stands: kept, held, over, or waiting, with what the ledger does and what is announced."""
+"""Writing down where a payment stands.
+
+Kept, held, over, or waiting, with what the ledger does and what is announced.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +84,10 @@ def balance_attempt(desk: Desk, draft: Draft, step: Step) -> Attempt:
 
 
 def pay_from_balance(draft: Draft, attempt: Attempt) -> None:
-    """Move the amount from the payer's balance to the merchant; the commit is refused when there is not enough."""
+    """Move the amount from the payer's balance to the merchant.
+
+    The commit is refused when there is not enough.
+    """
     payment = draft.case.payment
     asked = payment.asked
     asset, amount = asked.amount.asset.code, asked.amount.amount_minor
@@ -111,7 +117,11 @@ def _keep(desk: Desk, draft: Draft, attempt: Attempt) -> None:
 
 def _succeed(draft: Draft, attempt: Attempt, state: PaymentState) -> None:
     draft.set(
-        state=state, captured_minor=attempt.captured_minor, kept=attempt.id, promise_at=None, **_next(draft, attempt)
+        state=state,
+        captured_minor=attempt.captured_minor,
+        kept=attempt.id,
+        promise_at=None,
+        **_next(draft, attempt),
     )
     draft.announce(_success(draft))
 
@@ -133,7 +143,9 @@ def _held(desk: Desk, draft: Draft, attempt: Attempt) -> None:
         draft.set(lease_until=None, next_step_at=payment.next_step_at)
         return
     until = draft.now + timedelta(seconds=desk.settings.hold_s)
-    draft.set(state=payment_after(payment.state, "held"), next_step_at=until, lease_until=None, promise_at=None)
+    draft.set(
+        state=payment_after(payment.state, "held"), next_step_at=until, lease_until=None, promise_at=None
+    )
     draft.note("held", f"{attempt.rail} holds {attempt.amount} until the merchant captures it", attempt)
     draft.announce("payment.authorized")
 
@@ -169,7 +181,9 @@ def _owe(draft: Draft) -> None:
     book.owe(draft)
     _stand_in_back(draft)
     draft.set(stood_in_minor=0, next_step_at=draft.now, lease_until=None)
-    draft.note("owed", "No funding came for what the wallet paid ahead: the payer owes it. A person should know.")
+    draft.note(
+        "owed", "No funding came for what the wallet paid ahead: the payer owes it. A person should know."
+    )
 
 
 def _end(draft: Draft, end: End) -> None:

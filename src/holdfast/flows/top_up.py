@@ -32,13 +32,18 @@ async def top_up(
     asked = NewPayment(merchant_id, payer_id, amount, methods, reference=reference, purpose="top_up")
     payment = await pay.create(desk, asked, id=id, claim=claim, answer=answer)
     if payment.state is PaymentState.SUCCEEDED:
-        await settle_debt(desk, payer_id, payment)
+        await settle_debt(desk, payment)
     return payment
 
 
-async def settle_debt(desk: Desk, payer_id: PayerId, payment: Payment) -> int:
-    """Pay from the balance what the payer owes, as far as it goes; return how much, minor units. Once per payment."""
-    asset = payment.asked.amount.asset.code
+async def settle_debt(desk: Desk, payment: Payment) -> int:
+    """Pay from the balance that `payment` filled what the payer owes, as far as it goes; minor units.
+
+    Once per payment.
+    """
+    asset, payer_id = payment.asked.amount.asset.code, payment.asked.payer_id
+    if payer_id is None:
+        return 0
     owed, own = chart.debt(payer_id, asset), chart.payer(payer_id, asset)
     balances = await desk.ledger.balances([owed.number, own.number])
     if owed.number not in balances or own.number not in balances:

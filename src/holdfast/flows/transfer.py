@@ -36,8 +36,8 @@ async def transfer(
 ) -> Posting:
     """Move `amount` between two accounts, named by their codes, at once and durably.
 
-    The same `id` and content again gives the earlier answer. Raises: `PaymentInvalid`, `TransferRefused` (with the
-    ledger's `outcome` among its facts), `KeyClaimed`, `Unavailable`, `OutcomeUnknown`.
+    The same `id` and content again gives the earlier answer. Raises: `PaymentInvalid`, `TransferRefused`
+    (with the ledger's `outcome` among its facts), `KeyClaimed`, `Unavailable`, `OutcomeUnknown`.
     """
     if amount.amount_minor <= 0:
         raise PaymentInvalid("The amount must be more than zero.")

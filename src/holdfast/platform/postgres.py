@@ -55,7 +55,7 @@ DURABLE: Final[dict[str, str]] = {
 
 
 _LEFTOVERS: Final = ('lock file "postmaster.pid" already exists', "pre-existing shared memory block")
-"""What a server says that finds processes of a killed one still there. They see the death and go by themselves."""
+"""What a server says that finds processes of a killed one still there. They soon go by themselves."""
 _LEFTOVERS_LOOK_S: Final = 0.2
 _LEFTOVERS_S_MAX: Final = 15.0
 

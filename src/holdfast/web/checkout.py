@@ -10,7 +10,7 @@ are shown here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -191,8 +191,18 @@ class Shown:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What the database and the providers' books say of a payment, at one version of it."""
+
+    payment: Payment
+    attempts: list[Attempt]
+    journal: tuple[JournalEntry, ...]
+    books: trouble.Books | None
+
+
 class Teller:
-    """Reads one payment again and again and tells its story, with what the providers' books say."""
+    """Tells one payment's story again and again; reads it anew only when its version has risen."""
 
     def __init__(
         self, app: App, payment: PaymentId, language: Language, tasks: UnderWay, control: trouble.Sandbox
@@ -202,35 +212,49 @@ class Teller:
         self._language = language
         self._tasks = tasks
         self._control = control
+        self._version = -1
+        self._last: Read | None = None
 
     async def version(self) -> int:
-        """Return the payment's version."""
+        """Return the payment's version. Raises: `PaymentNotFound`."""
         payment = await self._app.book.payment(self._payment)
-        return -1 if payment is None else payment.version
+        if payment is None:
+            raise PaymentNotFound
+        self._version = payment.version
+        return payment.version
 
-    async def show(self) -> Shown:
-        """Return everything that there is to show."""
+    async def _read(self) -> Read:
+        last = self._last
+        if last is not None and last.payment.version >= self._version:
+            return last
         case = await self._app.book.case(self._payment)
         if case is None:
             raise PaymentNotFound
-        payment, attempts = case.payment, case.attempts
         journal = await self._app.book.journal(self._payment)
-        now = self._app.clock.now()
-        told = view.story(
-            public("pay", payment.id), payment, attempts, journal, now=now, language=self._language
+        books = (
+            await trouble.books(self._control, case.attempts, self._language) if case.payment.final else None
         )
+        self._last = Read(case.payment, case.attempts, journal, books)
+        return self._last
+
+    async def show(self) -> Shown:
+        """Return everything that there is to show. Raises: `PaymentNotFound`."""
+        read = await self._read()
+        payment, language = read.payment, self._language
         return Shown(
             payment,
-            told,
-            await trouble.books(self._control, attempts, self._language) if payment.final else None,
-            self._why(payment, attempts, journal),
+            view.story(
+                public("pay", payment.id),
+                payment,
+                read.attempts,
+                read.journal,
+                now=self._app.clock.now(),
+                language=language,
+            ),
+            read.books,
+            explained(payment, read.attempts, read.journal, language),
             payment.state is PaymentState.REQUIRES_CONFIRMATION and payment.id not in self._tasks.payments,
         )
-
-    def _why(
-        self, payment: Payment, attempts: Sequence[Attempt], journal: Sequence[JournalEntry]
-    ) -> tuple[Line, ...]:
-        return explained(payment, attempts, journal, self._language)
 
     async def told(self) -> live.Told:
         """Return the story as a message to send."""

@@ -52,10 +52,10 @@ async def follow(
     """
     begun_s = clock.monotonic_s()
     yield ServerSentEventMessage(data=None, comment="follows", retry=PAGE_STREAM_RETRY_MS)
-    told = await tell()
+    known = await version()
+    told, told_s = await tell(), clock.monotonic_s()
     if told.settled or told.position != last_seen:
         yield _message(told)
-    known, told_s = await version(), clock.monotonic_s()
     while not told.settled and (age_s := clock.monotonic_s() - begun_s) < PAGE_STREAM_LIFE_S:
         slower = 1 if age_s < EAGER_S else LEISURE
         await clock.sleep(PAGE_STREAM_POLL_S * slower)

@@ -1,8 +1,10 @@
-"""The rail that is our own ledger: a payer's balance, held and captured like any card; it always knows the answer.
+"""The rail that is our own ledger: a payer's balance, held and captured like any card.
 
-Money goes from the payer to `rail:book:<ASSET>` and from there, like any rail's, to the merchant: that account is zero when
-nothing is under way. An order's token names the payer. Transfer ids follow from the attempt's reference, so that a
-repetition moves once.
+It always knows the answer.
+
+Money goes from the payer to `rail:book:<ASSET>` and from there, like any rail's, to the merchant: that
+account is zero when nothing is under way. An order's token names the payer. Transfer ids follow from the
+attempt's reference, so that a repetition moves once.
 """
 
 from __future__ import annotations
@@ -129,7 +131,9 @@ class BookRail:
         posting = (await self._ledger.find([id_])).get(id_)
         return posting if posting is not None and posting.outcome.moved else None
 
-    async def _post(self, order: Order, purpose: int, amount_minor: int | None, kind: TransferKind) -> Posting:
+    async def _post(
+        self, order: Order, purpose: int, amount_minor: int | None, kind: TransferKind
+    ) -> Posting:
         asset = order.amount.asset.code
         transfer = NewTransfer(
             _derived(order, purpose),

@@ -23,14 +23,15 @@ API reference: PaymentIntents, Refunds, Errors, Idempotent requests, Webhook sig
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import datetime
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
+from holdfast.adapters.rails.stripe_answers import not_done, read_error, read_intent, read_refund, with_id
+from holdfast.adapters.rails.stripe_messages import REFERENCE, check_signature, event_of, settlement_row
 from holdfast.adapters.rails.wire import (
     UNREADABLE,
     RailEventInvalid,
@@ -42,11 +43,9 @@ from holdfast.adapters.rails.wire import (
     unreadable,
 )
 from holdfast.base.clock import Clock
-from holdfast.base.limits import RAIL_EVENT_AGE_S_MAX, SETTLEMENT_FILE_TIMEOUT_S, SETTLEMENT_PAGES_MAX
-from holdfast.base.money import ASSETS, Asset, Money
+from holdfast.base.limits import SETTLEMENT_FILE_TIMEOUT_S, SETTLEMENT_PAGES_MAX
 from holdfast.domains.payments.ports import (
     Answer,
-    Evidence,
     FenceClass,
     Op,
     Order,
@@ -57,20 +56,6 @@ from holdfast.domains.payments.ports import (
 )
 from holdfast.platform.http import HttpClient, NoAnswer, NotSent, Reply
 
-REFERENCE: Final = "holdfast_reference"
-"""The metadata key under which Stripe keeps our reference."""
-
-_PAYER_CODES: Final = frozenset((
-    "authentication_required", "card_not_supported", "card_velocity_exceeded", "currency_not_supported",
-    "duplicate_transaction", "expired_card", "incorrect_cvc", "incorrect_number", "incorrect_pin",
-    "incorrect_zip", "insufficient_funds", "invalid_account", "invalid_cvc", "invalid_expiry_month",
-    "invalid_expiry_year", "lost_card", "new_account_information_available", "not_permitted",
-    "pickup_card", "pin_try_exceeded", "restricted_card", "stolen_card",
-    "withdrawal_count_limit_exceeded",
-))  # fmt: skip
-"""Decline codes that lie with the payer's card or account. Source: Stripe, "Decline codes"."""
-
-_SETTLED_REFUNDS: Final = ("succeeded", "pending")
 _KEY_LIFE_S: Final = 24 * 3600
 
 
@@ -150,8 +135,8 @@ class StripeRail:
             order.key,
         )
         if isinstance(reply, Answer):
-            return _with_id(reply, intent_id)
-        return _with_id(_read_intent(reply, order), intent_id)
+            return with_id(reply, intent_id)
+        return with_id(read_intent(reply, order), intent_id)
 
     async def _create(self, wire: Wire, order: Order) -> str | Answer:
         """Return the id of the attempt's intent, making it if need be.
@@ -166,8 +151,8 @@ class StripeRail:
             return reply
         doc = document(reply)
         if reply.status != 200:
-            answer = _read_error(reply, doc, order)
-            return answer if answer.said is Said.DECLINED else _not_done(answer)
+            answer = read_error(reply, doc, order)
+            return answer if answer.said is Said.DECLINED else not_done(answer)
         if doc is None or not isinstance(doc.get("id"), str):
             return Answer(Said.NOT_DONE, code="create_unreadable", message="The answer could not be read.")
         status = doc.get("status")
@@ -194,8 +179,8 @@ class StripeRail:
         form = {"amount_to_capture": str(order.amount.amount_minor)}
         reply = await self._post(wire, f"/v1/payment_intents/{quote(intent_id)}/capture", form)
         if isinstance(reply, Answer):
-            return _with_id(reply, intent_id)
-        return _with_id(_read_intent(reply, order), intent_id)
+            return with_id(reply, intent_id)
+        return with_id(read_intent(reply, order), intent_id)
 
     async def _cancel(self, wire: Wire, order: Order) -> Answer:
         intent_id = order.remote_id or await self._located(wire, order)
@@ -203,8 +188,8 @@ class StripeRail:
             return intent_id
         reply = await self._post(wire, f"/v1/payment_intents/{quote(intent_id)}/cancel", {})
         if isinstance(reply, Answer):
-            return _with_id(reply, intent_id)
-        return _with_id(_read_intent(reply, order), intent_id)
+            return with_id(reply, intent_id)
+        return with_id(read_intent(reply, order), intent_id)
 
     async def _located(self, wire: Wire, order: Order) -> str | Answer:
         """Return the id of the attempt's intent by its key.
@@ -221,7 +206,7 @@ class StripeRail:
                 return str(doc["id"])
             status = reply.status
             if status < 500:
-                answer = _read_error(reply, doc, order)
+                answer = read_error(reply, doc, order)
                 return await self._searched(wire, order) if answer.code == "idempotency_error" else answer
             if reply.headers.get("idempotent-replayed") == "true":
                 text = "The rail keeps an error for this attempt's key: no payment was ever made with it."
@@ -237,8 +222,8 @@ class StripeRail:
             intent_id = found
         reply = await wire.call("GET", f"/v1/payment_intents/{quote(intent_id)}", self._headers())
         if isinstance(reply, Answer):
-            return _with_id(reply, intent_id)
-        answer = _with_id(_read_intent(reply, order), intent_id)
+            return with_id(reply, intent_id)
+        answer = with_id(read_intent(reply, order), intent_id)
         if answer.said is not Said.CAPTURED:
             return answer
         return await self._with_refunds(wire, answer)
@@ -251,7 +236,7 @@ class StripeRail:
             return reply
         doc = document(reply)
         if reply.status != 200 or doc is None:
-            return _read_error(reply, doc, order)
+            return read_error(reply, doc, order)
         for intent in doc.get("data", ()):
             return str(intent["id"])
         return Answer(
@@ -266,16 +251,8 @@ class StripeRail:
             return unanswered(
                 "refunds_unread", "The payment was read, its refunds were not.", remote_id=answer.remote_id
             )
-        refunded = sum(int(one["amount"]) for one in doc["data"] if one.get("status") in _SETTLED_REFUNDS)
-        return Answer(
-            answer.said,
-            answer.evidence,
-            answer.remote_id,
-            answer.code,
-            answer.message,
-            answer.amount,
-            refunded,
-        )
+        refunded = sum(int(one["amount"]) for one in doc["data"] if one.get("status") == "succeeded")
+        return replace(answer, refunded_minor=refunded)
 
     async def _refund(self, wire: Wire, order: Order) -> Answer:
         intent_id = order.remote_id or await self._searched(wire, order)
@@ -288,8 +265,8 @@ class StripeRail:
         }
         reply = await self._post(wire, "/v1/refunds", form, order.key)
         if isinstance(reply, Answer):
-            return _with_id(reply, intent_id)
-        return _with_id(_read_refund(reply, order), intent_id)
+            return with_id(reply, intent_id)
+        return with_id(read_refund(reply, order), intent_id)
 
     # the wire
 
@@ -317,7 +294,7 @@ class StripeRail:
             query = urlencode({**span, **after, "limit": "100", "expand[]": "data.source"})
             doc = await self._settlement_page("/v1/balance_transactions?" + query)
             try:
-                rows += [row for one in doc["data"] if (row := _settlement_row(self._settings.name, one))]
+                rows += [row for one in doc["data"] if (row := settlement_row(self._settings.name, one))]
                 if not doc["has_more"]:
                     return tuple(reversed(rows))
                 after = {"starting_after": str(doc["data"][-1]["id"])}
@@ -350,201 +327,6 @@ class StripeRail:
         )
         try:
             event = json.loads(body)
-            return _event(self._settings.name, event, event["data"]["object"])
+            return event_of(self._settings.name, event, event["data"]["object"])
         except (ValueError, KeyError, TypeError) as error:
             raise RailEventInvalid("The message is signed but cannot be read.") from error
-
-
-def check_signature(headers: Mapping[str, str], body: bytes, secret: str, *, now_s: float) -> None:
-    """Check `Stripe-Signature`: HMAC-SHA256 over `t.body`, not older than five minutes.
-
-    Raises: `RailEventInvalid`.
-    """
-    lower = {name.lower(): value for name, value in headers.items()}
-    parts = [part.strip().split("=", 1) for part in lower.get("stripe-signature", "").split(",")]
-    times = [part[1] for part in parts if len(part) == 2 and part[0] == "t" and part[1].isdecimal()]
-    if not times or abs(now_s - int(times[0])) > RAIL_EVENT_AGE_S_MAX:
-        raise RailEventInvalid("The message carries no time, or one that is too far from now.")
-    signed = hmac.new(secret.encode(), times[0].encode() + b"." + body, hashlib.sha256).hexdigest()
-    given = [part[1] for part in parts if len(part) == 2 and part[0] == "v1"]
-    if not any(hmac.compare_digest(signed.encode(), one.encode()) for one in given):
-        raise RailEventInvalid("The signature of the message is wrong.")
-
-
-_EVENT_SAYS: Final = {
-    "payment_intent.amount_capturable_updated": Said.AUTHORIZED,
-    "payment_intent.succeeded": Said.CAPTURED,
-    "payment_intent.canceled": Said.CANCELED,
-    "payment_intent.payment_failed": Said.DECLINED,
-    "payment_intent.processing": Said.PENDING,
-}
-
-
-def _event(rail: str, event: dict[str, Any], obj: dict[str, Any]) -> RailEvent | None:
-    kind = event["type"]
-    at = datetime.fromtimestamp(int(event["created"]), UTC)
-    reference = str(obj.get("metadata", {}).get(REFERENCE, ""))
-    if kind in _EVENT_SAYS:
-        said = _EVENT_SAYS[kind]
-        held = {Said.AUTHORIZED: "amount_capturable", Said.CAPTURED: "amount_received"}.get(said)
-        amount = _money(obj, int(obj[held])) if held else None
-        error = obj.get("last_payment_error") or {} if said is Said.DECLINED else {}
-        code = str(error.get("decline_code") or error.get("code") or "")
-        return RailEvent(
-            event["id"], rail, reference, obj["id"], said, amount, at, code, str(error.get("message") or "")
-        )
-    if kind == "charge.refunded":
-        given_back = int(obj["amount_refunded"]) - (int(obj["amount"]) - int(obj["amount_captured"]))
-        amount = _money(obj, given_back)
-        return RailEvent(event["id"], rail, reference, obj["payment_intent"], Said.REFUNDED, amount, at)
-    if kind == "refund.failed":
-        why = str(obj.get("failure_reason") or "")
-        return RailEvent(
-            event["id"], rail, reference, obj["payment_intent"], Said.CAPTURED, None, at, "refund_failed", why
-        )
-    return None
-
-
-_MOVES: Final = {
-    "charge": ("charge", 1),
-    "payment": ("charge", 1),
-    "refund": ("return", -1),
-    "payment_refund": ("return", -1),
-    "refund_failure": ("return", -1),
-    "payment_failure_refund": ("return", -1),
-}
-"""Types of balance transactions that belong to a payment, and the sign that makes their amount ours."""
-
-
-def _settlement_row(rail: str, one: Mapping[str, Any]) -> SettlementRow | None:
-    """Read a balance transaction; None for fees and payouts. A failed refund is a negative return."""
-    if one["type"] not in _MOVES:
-        return None
-    kind, sign = _MOVES[one["type"]]
-    source = one["source"]
-    amount = _money(one, sign * int(one["amount"]))
-    if amount is None:
-        return None
-    reference = str(source.get("metadata", {}).get(REFERENCE, ""))
-    at = datetime.fromtimestamp(int(one["created"]), UTC)
-    return SettlementRow(rail, reference, str(source["payment_intent"]), kind, amount, at)
-
-
-# reading answers
-
-
-def _money(doc: Mapping[str, Any], amount_minor: int) -> Money | None:
-    asset: Asset | None = ASSETS.get(str(doc.get("currency", "")).upper())
-    return None if asset is None else Money(asset, amount_minor)
-
-
-def _with_id(answer: Answer, remote_id: str) -> Answer:
-    if answer.remote_id is not None:
-        return answer
-    return Answer(
-        answer.said,
-        answer.evidence,
-        remote_id,
-        answer.code,
-        answer.message,
-        answer.amount,
-        answer.refunded_minor,
-        answer.payer_fault,
-    )
-
-
-def _not_done(answer: Answer) -> Answer:
-    return Answer(Said.NOT_DONE, Evidence.QUERY, answer.remote_id, answer.code, answer.message)
-
-
-def _read_intent(reply: Reply, order: Order) -> Answer:
-    doc = document(reply)
-    if reply.status != 200 or doc is None:
-        return _read_error(reply, doc, order)
-    return _state(doc)
-
-
-def _state(intent: Mapping[str, Any]) -> Answer:
-    """Say what an intent's status means for the attempt."""
-    remote_id, status = intent.get("id"), intent.get("status")
-    match status:
-        case "requires_capture":
-            held = _money(intent, int(intent["amount_capturable"]))
-            return Answer(Said.AUTHORIZED, Evidence.QUERY, remote_id, amount=held)
-        case "succeeded":
-            taken = _money(intent, int(intent["amount_received"]))
-            return Answer(Said.CAPTURED, Evidence.QUERY, remote_id, amount=taken)
-        case "canceled":
-            return Answer(Said.CANCELED, Evidence.QUERY, remote_id)
-        case "processing" | "requires_action":
-            return Answer(Said.PENDING, Evidence.QUERY, remote_id, str(status))
-        case "requires_payment_method" if intent.get("last_payment_error"):
-            return _declined(intent["last_payment_error"], remote_id)
-        case "requires_confirmation" | "requires_payment_method":
-            text = "The rail has made the payment and nobody has confirmed it yet."
-            return Answer(Said.NOT_FOUND, Evidence.QUERY, remote_id, str(status), text)
-        case _:
-            return unanswered("status_unknown", f"The rail named a status {status!r}.", remote_id=remote_id)
-
-
-def _declined(error: Mapping[str, Any], remote_id: str | None) -> Answer:
-    code = str(error.get("decline_code") or error.get("code") or "declined")
-    return Answer(
-        Said.DECLINED,
-        Evidence.QUERY,
-        remote_id,
-        code,
-        str(error.get("message") or ""),
-        payer_fault=code in _PAYER_CODES,
-    )
-
-
-def _read_error(reply: Reply, doc: Mapping[str, Any] | None, order: Order) -> Answer:
-    """Say what an error answer proves. Anything that is not in this table proves nothing: unknown."""
-    found = doc.get("error") if doc is not None else None
-    error: Mapping[str, Any] = found if isinstance(found, dict) else {}
-    kind, code = str(error.get("type", "")), str(error.get("code") or reply.status)
-    message = str(error.get("message", ""))[:500]
-    intent = error.get("payment_intent")
-    match reply.status:
-        case 401 | 403 | 429 if error:
-            return Answer(Said.NOT_DONE, Evidence.QUERY, code=code, message=message)
-        case 402 if kind == "card_error":
-            return _declined(error, intent.get("id") if isinstance(intent, dict) else None)
-        case 400 if (
-            code == "payment_intent_unexpected_state"
-            and isinstance(intent, dict)
-            and order.op is not Op.REFUND
-        ):
-            return _state(intent)
-        case 400 if kind == "idempotency_error":
-            return unanswered(kind, message)
-        case 400 if code == "charge_expired_for_capture":
-            return Answer(Said.DECLINED, Evidence.QUERY, code=code, message=message)
-        case 404 if code == "resource_missing" and error.get("param") != "payment_method":
-            return Answer(Said.NOT_FOUND, Evidence.QUERY, code=code, message=message)
-        case 400 | 402 | 404 | 422 if kind == "invalid_request_error":
-            definite = order.op in (Op.AUTHORIZE, Op.REFUND)
-            return Answer(
-                Said.DECLINED if definite else Said.NOT_DONE, Evidence.QUERY, code=code, message=message
-            )
-        case _:
-            return unanswered(code, message or f"The rail answered {reply.status}.")
-
-
-def _read_refund(reply: Reply, order: Order) -> Answer:
-    doc = document(reply)
-    if reply.status != 200 or doc is None:
-        return _read_error(reply, doc, order)
-    amount = _money(doc, int(doc["amount"]))
-    match doc.get("status"):
-        case "succeeded":
-            return Answer(Said.REFUNDED, Evidence.QUERY, amount=amount)
-        case "pending" | "requires_action":
-            return Answer(Said.PENDING, Evidence.QUERY, amount=amount)
-        case "failed" | "canceled":
-            return Answer(
-                Said.DECLINED, Evidence.QUERY, code=str(doc.get("failure_reason") or "refund_failed")
-            )
-        case status:
-            return unanswered("status_unknown", f"The rail named a refund status {status!r}.")

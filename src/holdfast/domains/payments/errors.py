@@ -1,17 +1,17 @@
 """What payments refuse.
 
-    Refused
-    x PaymentNotFound           no such payment (for this caller)
-    x PaymentInvalid            what was asked for makes no sense
-      x NoWayToPay              no rail serves any of the methods
-    x PaymentStateWrong         the payment is not in a state in which this can be done
-    x CaptureTooMuch            more than is held
-    x RefundTooMuch             more than is left of what was captured
-    x RefundNotFunded           the merchant's balance does not cover it
-    x KeyClaimed                the caller's idempotency key was taken already
-    x TransferRefused           not enough money, or an account that is not there
-    Unavailable
-    x PaymentBusy               somebody else is changing this payment right now
+Refused
+x PaymentNotFound           no such payment (for this caller)
+x PaymentInvalid            what was asked for makes no sense
+  x NoWayToPay              no rail serves any of the methods
+x PaymentStateWrong         the payment is not in a state in which this can be done
+x CaptureTooMuch            more than is held
+x RefundTooMuch             more than is left of what was captured
+x RefundNotFunded           the merchant's balance does not cover it
+x KeyClaimed                the caller's idempotency key was taken already
+x TransferRefused           not enough money, or an account that is not there
+Unavailable
+x PaymentBusy               somebody else is changing this payment right now
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class RefundNotFunded(Refused):
 
 
 class KeyClaimed(Refused):
-    """This idempotency key was used already. Nothing has changed."""
+    """The idempotency key was used already. Nothing has changed."""
 
     code = "idempotency_key_claimed"
 
@@ -74,6 +74,9 @@ class TransferRefused(Refused):
 
 
 class PaymentBusy(Unavailable):
-    """Somebody else is changing this payment right now. Nothing has moved by this request; try again shortly."""
+    """Somebody else is changing this payment right now.
+
+    Nothing has moved by this request; try again shortly.
+    """
 
     code = "payment_busy"

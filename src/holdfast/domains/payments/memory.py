@@ -32,7 +32,10 @@ class Lane(Protocol):
         ...
 
     def register_guard(self, name: str, holds: Callable[[Row], bool]) -> None:
-        """Ask `holds` whether the guard by the statement `name` holds for a row; one that claims also takes."""
+        """Ask `holds` whether the guard by the statement `name` holds for a row.
+
+        One that claims also takes.
+        """
         ...
 
 
@@ -187,7 +190,10 @@ class MemoryBook:
         limit: int = 25,
         state: PaymentState | None = None,
     ) -> tuple[Payment, ...]:
-        """Return a merchant's payments, newest first, from the one before `after`; only those in `state` when given."""
+        """Return a merchant's payments, newest first, from the one before `after`.
+
+        Only those in `state` when given.
+        """
         found: list[Payment] = []
         for id_ in sorted(self._of_merchant.get(merchant_id, []), reverse=True):
             if len(found) == limit:
@@ -208,7 +214,10 @@ class MemoryBook:
         return tuple(rows.attempt_of(row) for row in every if row[3] == rail and since <= row[13] < until)
 
     async def claim_due(self, now: datetime, lease_until: datetime, limit: int) -> list[Case]:
-        """Take over up to `limit` payments that are due: nobody else does until `lease_until`, and earlier drivers stop."""
+        """Take over up to `limit` payments that are due.
+
+        Nobody else does until `lease_until`, and earlier drivers stop.
+        """
         claimed: list[Case] = []
         while self._due and self._due[0][0] <= now and len(claimed) < limit:
             _, version, id_ = heappop(self._due)
@@ -226,7 +235,10 @@ class MemoryBook:
         return claimed
 
     def standing(self) -> Iterator[tuple[UUID, str, datetime, datetime | None]]:
-        """Yield where each payment stands, as (id, state, last change, when a worker looks at it again): cheap."""
+        """Yield where each payment stands, as (id, state, last change, when a worker looks at it again).
+
+        Cheap.
+        """
         for id_, state in self._state.items():
             yield id_, state[_STATE_AT], state[_UPDATED_AT], state[_NEXT_AT]
 
@@ -247,5 +259,3 @@ def _due_at(state: Row) -> datetime:
     next_step: datetime = state[_NEXT_AT]
     lease: datetime | None = state[_LEASE_AT]
     return next_step if lease is None or lease < next_step else lease
-
-

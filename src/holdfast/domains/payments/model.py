@@ -16,7 +16,9 @@ _SET: Final = object.__setattr__
 
 
 def changed(value: T, **fields: Any) -> T:  # noqa: ANN401 - fields of any dataclass
-    """Return a frozen slotted dataclass with some fields changed: `dataclasses.replace` at a third of its time.
+    """Return a frozen slotted dataclass with some fields changed.
+
+    `dataclasses.replace` at a third of its time.
 
     Fields must be of the right name and type; no `__post_init__` runs.
     """
@@ -89,7 +91,10 @@ class AttemptState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One way that the payer offers: an instrument, by kind (`balance`, `card`, `bank`), with the token that rails know."""
+    """One way that the payer offers.
+
+    An instrument, by kind (`balance`, `card`, `bank`), with the token that rails know.
+    """
 
     instrument_id: InstrumentId
     kind: str
@@ -99,7 +104,10 @@ class Method:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of a plan: try `method` on `rail`. `reason` is in words that a payer or an operator can read."""
+    """One step of a plan: try `method` on `rail`.
+
+    `reason` is in words that a payer or an operator can read.
+    """
 
     rail: str
     method: Method
@@ -108,7 +116,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class NewPayment:
-    """What a merchant asks for. `methods` in the payer's order; `deadline_at`: past it the payer has walked away."""
+    """What a merchant asks for.
+
+    `methods` in the payer's order; `deadline_at`: past it the payer has walked away.
+    """
 
     merchant_id: MerchantId
     payer_id: PayerId | None
@@ -131,7 +142,10 @@ class NewPayment:
 
 @dataclass(frozen=True, slots=True)
 class CaptureToken:
-    """The right to make money leave the payer for good: one per payment. `epoch` rises each time that it is taken."""
+    """The right to make money leave the payer for good: one per payment.
+
+    `epoch` rises each time that it is taken.
+    """
 
     epoch: int = 0
     holder: AttemptId | None = None
@@ -159,7 +173,10 @@ class Payment:
     driver: int = 0
     """Rises each time that somebody takes it over: whoever holds an older number stops."""
     cancel_asked: bool = False
-    """The merchant asked to cancel while something was in doubt: nothing new is started, what turns up is returned."""
+    """The merchant asked to cancel while something was in doubt.
+
+    Nothing new is started, what turns up is returned.
+    """
     kept: AttemptId | None = None
     """The attempt whose charge is kept; None also where the wallet's balance paid."""
     stood_in_minor: int = 0
@@ -177,7 +194,10 @@ class Payment:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try. `reference` is what the rail knows it by, the same for all its operations; `sent` counts requests."""
+    """One try.
+
+    `reference` is what the rail knows it by, the same for all its operations; `sent` counts requests.
+    """
 
     id: AttemptId
     payment_id: PaymentId
@@ -224,7 +244,10 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class SendRecord:
-    """The durable record of one request, made before a byte of it leaves. `number` counts within the attempt."""
+    """The durable record of one request, made before a byte of it leaves.
+
+    `number` counts within the attempt.
+    """
 
     attempt_id: AttemptId
     number: int
@@ -240,7 +263,10 @@ class SendRecord:
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """One line of a payment's own journal: each decision and each request, before and after. Explains the payment in words."""
+    """One line of a payment's own journal: each decision and each request, before and after.
+
+    Explains the payment in words.
+    """
 
     payment_id: PaymentId
     position: int
@@ -257,7 +283,10 @@ RefundState = Literal["sending", "pending", "succeeded", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Refund:
-    """Money on its way back to the payer. Refunds in `sending` and `pending` count against what is left to refund."""
+    """Money on its way back to the payer.
+
+    Refunds in `sending` and `pending` count against what is left to refund.
+    """
 
     id: RefundId
     payment_id: PaymentId
@@ -275,7 +304,10 @@ class Refund:
 
 @dataclass(slots=True)
 class Case:
-    """A payment with all that belongs to it, as one driver sees it. `shut`: rails that took no call just now."""
+    """A payment with all that belongs to it, as one driver sees it.
+
+    `shut`: rails that took no call just now.
+    """
 
     payment: Payment
     attempts: list[Attempt]

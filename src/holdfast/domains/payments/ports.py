@@ -37,13 +37,19 @@ class Said(StrEnum):
     NOT_SENT = "not_sent"
     """Provably no byte of the request left: free to go elsewhere."""
     NOT_DONE = "not_done"
-    """The rail's own table proves that this request was not carried out (rate limited, busy): same as never sent."""
+    """The rail's own table proves that this request was not carried out (rate limited, busy).
+
+    Same as never sent.
+    """
     PENDING = "pending"
     """The rail has it and has not decided."""
     NOT_FOUND = "not_found"
     """The rail knows no such reference now. No fence: the request may still be under way."""
     CANCELED = "canceled"
-    """Fence acknowledged: this attempt can no longer charge; what it held is released, what it took is given back."""
+    """Fence acknowledged: this attempt can no longer charge.
+
+    What it held is released, what it took is given back.
+    """
     REFUNDED = "refunded"
     UNKNOWN = "unknown"
     """Bytes left and no evidence came back. Never shown as failed."""
@@ -53,12 +59,13 @@ class Said(StrEnum):
 class RailTraits:
     """What a rail is like; decisions are made from these and never from its name.
 
-    `one_step`: authorize charges at once (needs the capture token). `replay_key_s`: how long the rail answers a repeated
-    key with the first result (0: it has no keys). `cancel_wait_s`: minimum pause between sending and cancelling.
-    `query_wait_s`: minimum pause between sending and asking, and between asking twice.
-    `expires_s`: after this long the rail itself can no longer charge an unfinished attempt (None: never).
-    `backup`: a second host answers the same key. `cost_bp`: what a payment costs, hundredths of a percent.
-    `tombstones`: cancelling a reference that the rail has never seen keeps it from ever charging.
+    `one_step`: authorize charges at once (needs the capture token). `replay_key_s`: how long the rail
+    answers a repeated key with the first result (0: it has no keys). `cancel_wait_s`: minimum pause
+    between sending and cancelling. `query_wait_s`: minimum pause between sending and asking, and between
+    asking twice. `expires_s`: after this long the rail itself can no longer charge an unfinished attempt
+    (None: never). `backup`: a second host answers the same key. `cost_bp`: what a payment costs,
+    hundredths of a percent. `tombstones`: cancelling a reference that the rail has never seen keeps it
+    from ever charging.
     """
 
     name: str
@@ -77,7 +84,10 @@ class RailTraits:
     concurrency_max: int = 64
     confirms_later: bool = False
     cancels_unseen: bool = False
-    """Cancelling works by our reference too: a request for it that is still under way will find it canceled."""
+    """Cancelling works by our reference too.
+
+    A request for it that is still under way will find it canceled.
+    """
 
     @property
     def tombstones(self) -> bool:
@@ -87,9 +97,11 @@ class RailTraits:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One request to a rail. `reference` is ours and the same for every operation of an attempt; `key` is the idempotency
-    key of this very operation and payload. `remote_id` is the rail's id where we know it. `token` names the instrument.
-    `use_backup` asks for the rail's backup host, with the same key.
+    """One request to a rail.
+
+    `reference` is ours and the same for every operation of an attempt; `key` is the idempotency key of
+    this very operation and payload. `remote_id` is the rail's id where we know it. `token` names the
+    instrument. `use_backup` asks for the rail's backup host, with the same key.
     """
 
     op: Op
@@ -101,15 +113,21 @@ class Order:
     remote_id: str | None = None
     use_backup: bool = False
     expires_at: datetime | None = None
-    """Only where the rail enforces an expiry (`RailTraits.expires_s`): the moment from which the rail must refuse this
-    attempt. The same in every repetition of an attempt, or a late repetition would outlive the wait for the first."""
+    """Only where the rail enforces an expiry (`RailTraits.expires_s`).
+
+    The moment from which the rail must refuse this attempt. The same in every repetition of an attempt,
+    or a late repetition would outlive the wait for the first.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back. `code` is the rail's own, `message` for people; `amount` is set where the rail names one.
+    """What came back.
 
-    For a query, `said` tells the state of the attempt; for a refund query `refunded_minor` sums what was given back.
+    `code` is the rail's own, `message` for people; `amount` is set where the rail names one.
+
+    For a query, `said` tells the state of the attempt; for a refund query `refunded_minor` sums what was
+    given back.
     """
 
     said: Said
@@ -125,11 +143,13 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class RailEvent:
-    """A message from a rail whose signature was checked. `said` tells the state of the attempt, as a query would.
+    """A message from a rail whose signature was checked.
 
-    `id` is the rail's own and the same when the message is repeated; messages may come in any order. `reference` is ours,
-    or empty where the rail did not name it. `amount` is what the rail says it holds or took; for `REFUNDED` it is the sum
-    given back so far.
+    `said` tells the state of the attempt, as a query would.
+
+    `id` is the rail's own and the same when the message is repeated; messages may come in any order.
+    `reference` is ours, or empty where the rail did not name it. `amount` is what the rail says it holds
+    or took; for `REFUNDED` it is the sum given back so far.
     """
 
     id: str
@@ -145,7 +165,10 @@ class RailEvent:
 
 @dataclass(frozen=True, slots=True)
 class SettlementRow:
-    """One line of a rail's own settlement file, the strongest evidence there is. `kind`: `charge` took, `return` gave back."""
+    """One line of a rail's own settlement file, the strongest evidence there is.
+
+    `kind`: `charge` took, `return` gave back.
+    """
 
     rail: str
     reference: str
@@ -156,8 +179,10 @@ class SettlementRow:
 
 
 class Rail(Protocol):
-    """One way of moving money through one provider. Methods never raise for what the network or the rail does:
-    they return an `Answer`, `NOT_SENT` and `UNKNOWN` included. Every call ends by `order.deadline_at`.
+    """One way of moving money through one provider.
+
+    Methods never raise for what the network or the rail does: they return an `Answer`, `NOT_SENT` and
+    `UNKNOWN` included. Every call ends by `order.deadline_at`.
     """
 
     @property

@@ -1,7 +1,7 @@
 """All SQL of payments: the statements that go into units, and the reads.
 
-Every change of a payment goes through one unit that names the version it is made on (`version_guard`), so that two who work on
-one payment never both succeed: the second finds out, reads again, and goes on or stops.
+Every change of a payment goes through one unit that names the version it is made on (`version_guard`), so
+that two who work on one payment never both succeed: the second finds out, reads again, and goes on or stops.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def _names(columns: dict[str, str]) -> str:
 
 
 def _insert(table: str, columns: dict[str, str], rest: str = "") -> str:
-    return f"insert into payments.{table} ({_names(columns)}) select {_values(columns)} from {_unnest(columns)} {rest}"  # noqa: S608 - constants only
+    into, values = f"payments.{table} ({_names(columns)})", _values(columns)
+    return f"insert into {into} select {values} from {_unnest(columns)} {rest}"  # noqa: S608 - constants only
 
 
 def _update(table: str, columns: dict[str, str], key: str) -> str:
@@ -75,7 +76,9 @@ _EVIDENCE: Final = {
     "heard_at": "timestamptz",
 }
 _CHANGEABLE: Final = ", ".join(
-    f'"{name}" = excluded."{name}"' for name in list(rows.ATTEMPT)[7:] if name not in ("reference", "created_at")
+    f'"{name}" = excluded."{name}"'
+    for name in list(rows.ATTEMPT)[7:]
+    if name not in ("reference", "created_at")
 )
 
 OPEN: Final = _statement("open", _insert("payments", _WHOLE), _WHOLE, 100)
@@ -97,7 +100,15 @@ TOKEN: Final = _statement(
     rows.TOKEN,
     120,
 )
-SEND: Final = _statement("send", _insert("sends", rows.SEND), rows.SEND, 130)
+# A request that provably did nothing is made again under its key without being a repeat for the flow; for
+# the record it
+# is one: the key stands for the same thing, and was sent before.
+_SENT_BEFORE: Final = """(new."repeat" or exists (
+    select from payments.sends s where s.key = new.key and s.attempt_id = new.attempt_id
+      and s.payload_hash = new.payload_hash and not s.repeat))"""
+SEND: Final = _statement(
+    "send", _insert("sends", rows.SEND).replace('new."repeat"', _SENT_BEFORE), rows.SEND, 130
+)
 JOURNAL: Final = _statement("journal", _insert("journal", rows.JOURNAL), rows.JOURNAL, 140)
 REFUND: Final = _statement(
     "refund",
@@ -105,17 +116,24 @@ REFUND: Final = _statement(
         "refunds",
         rows.REFUND,
         "on conflict (id) do update set state = excluded.state, updated_at = excluded.updated_at,"
-        " tries = excluded.tries, next_at = excluded.next_at, code = excluded.code, message = excluded.message",
+        " tries = excluded.tries, next_at = excluded.next_at, code = excluded.code,"
+        " message = excluded.message",
     ),
     rows.REFUND,
     150,
 )
-EVIDENCE: Final = _statement("evidence", _insert("evidence", _EVIDENCE, "on conflict do nothing"), _EVIDENCE, 160)
+EVIDENCE: Final = _statement(
+    "evidence", _insert("evidence", _EVIDENCE, "on conflict do nothing"), _EVIDENCE, 160
+)
 STAND_IN_BACK: Final = _statement(
     "stand_in_back",
-    "update payments.stand_ins old set advanced_minor = old.advanced_minor - new.amount_minor from ("
-    f"select payer_id, asset, sum(amount_minor)::int8 as amount_minor from {_unnest(_STAND_IN_BACK)} group by 1, 2"  # noqa: S608 - constants only
-    ") new where (old.payer_id, old.asset) = (new.payer_id, new.asset)",
+    f"""
+    with given as (
+        select payer_id, asset, sum(amount_minor)::int8 as amount_minor
+        from {_unnest(_STAND_IN_BACK)} group by 1, 2
+    )
+    update payments.stand_ins old set advanced_minor = old.advanced_minor - given.amount_minor from given
+    where (old.payer_id, old.asset) = (given.payer_id, given.asset)""",  # noqa: S608 - constants only
     _STAND_IN_BACK,
     170,
 )
@@ -137,7 +155,8 @@ STAND_IN: Final = _statement(
     taken as (
         insert into payments.stand_ins as old (payer_id, asset, advanced_minor)
         select payer_id, asset, amount_minor from asked where amount_minor <= limit_minor order by 1, 2
-        on conflict (payer_id, asset) do update set advanced_minor = old.advanced_minor + excluded.advanced_minor
+        on conflict (payer_id, asset)
+        do update set advanced_minor = old.advanced_minor + excluded.advanced_minor
         where old.advanced_minor + excluded.advanced_minor <= (
             select limit_minor from asked a where (a.payer_id, a.asset) = (old.payer_id, old.asset))
         returning payer_id, asset
@@ -151,6 +170,11 @@ STAND_IN: Final = _statement(
 def open_payment(payment: Payment) -> Write:
     """Add a payment."""
     return Write(OPEN, rows.asked_row(payment) + rows.plan_row(payment) + rows.state_row(payment))
+
+
+def open_as(opening: Write, payment: Payment) -> Write:
+    """Return `opening` with the state of `payment`: what it was asked to be is written out once for both."""
+    return Write(OPEN, opening.row[: len(rows.ASKED) + len(rows.PLAN)] + rows.state_row(payment))
 
 
 def save_payment(payment: Payment) -> Write:
@@ -208,7 +232,10 @@ def version_guard(payment: PaymentId, version: int) -> Guard:
 
 
 def stand_in_guard(payer: PayerId, asset: str, amount_minor: int, limit_minor: int) -> Guard:
-    """Take `amount_minor` of what the wallet may pay ahead for `payer`; does not hold beyond `limit_minor`."""
+    """Take `amount_minor` of what the wallet may pay ahead for `payer`.
+
+    Does not hold beyond `limit_minor`.
+    """
     return Guard(STAND_IN, (payer, asset, amount_minor, limit_minor), ("stand_in", payer, asset), claims=True)
 
 
@@ -262,7 +289,10 @@ class PostgresBook:
         limit: int = 25,
         state: PaymentState | None = None,
     ) -> tuple[Payment, ...]:
-        """Return a merchant's payments, newest first, from the one before `after`; only those in `state` when given."""
+        """Return a merchant's payments, newest first, from the one before `after`.
+
+        Only those in `state` when given.
+        """
         wanted = None if state is None else state.value
         found = await self._rows(_LISTING, (merchant_id, after, after, wanted, wanted, limit))
         return tuple(rows.payment_of(row) for row in found)
@@ -277,7 +307,10 @@ class PostgresBook:
         return tuple(rows.attempt_of(row) for row in await self._rows(_ATTEMPTS_ON, (rail, since, until)))
 
     async def claim_due(self, now: datetime, lease_until: datetime, limit: int) -> list[Case]:
-        """Take over up to `limit` payments that are due: nobody else does until `lease_until`, and earlier drivers stop."""
+        """Take over up to `limit` payments that are due.
+
+        Nobody else does until `lease_until`, and earlier drivers stop.
+        """
         ids = [row[0] for row in await self._rows(_CLAIM, (now, limit, lease_until))]
         return await self._cases(ids) if ids else []
 
@@ -291,7 +324,8 @@ class PostgresBook:
             refunds = await _fetch(connection, _SELECT_REFUNDS, (wanted,))
         token_by_id = {row[0]: rows.token_of(row) for row in tokens}
         cases = {
-            row[0]: Case(rows.payment_of(row), [], token_by_id.get(row[0], CaptureToken())) for row in payments
+            row[0]: Case(rows.payment_of(row), [], token_by_id.get(row[0], CaptureToken()))
+            for row in payments
         }
         for row in attempts:
             cases[row[1]].attempts.append(rows.attempt_of(row))
@@ -311,12 +345,17 @@ async def _fetch(connection: Connection, sql: str, parameters: Sequence[object])
 
 _SELECT_PAYMENTS: Final = f"select {_names(_WHOLE)} from payments.payments where id = any(%s)"  # noqa: S608 - constants only
 _SELECT_PAYMENT: Final = f"select {_names(_WHOLE)} from payments.payments where id = %s"  # noqa: S608 - constants only
-_SELECT_ATTEMPTS: Final = f"select {_names(rows.ATTEMPT)} from payments.attempts where payment_id = any(%s) order by seq"  # noqa: S608 - constants only
+_SELECT_ATTEMPTS: Final = (
+    f"select {_names(rows.ATTEMPT)} from payments.attempts where payment_id = any(%s) order by seq"  # noqa: S608 - constants only
+)
 _SELECT_TOKENS: Final = f"select {_names(rows.TOKEN)} from payments.capture_tokens where payment_id = any(%s)"  # noqa: S608 - constants only
-_SELECT_REFUNDS: Final = f"select {_names(rows.REFUND)} from payments.refunds where payment_id = any(%s) order by id"  # noqa: S608 - constants only
+_SELECT_REFUNDS: Final = (
+    f"select {_names(rows.REFUND)} from payments.refunds where payment_id = any(%s) order by id"  # noqa: S608 - constants only
+)
 _SELECT_REFUND: Final = f"select {_names(rows.REFUND)} from payments.refunds where id = %s"  # noqa: S608 - constants only
 _SELECT_JOURNAL: Final = (
-    f"select {_names(rows.JOURNAL)} from payments.journal where payment_id = %s and position > %s order by position"  # noqa: S608 - constants only
+    f"select {_names(rows.JOURNAL)} from payments.journal"  # noqa: S608 - constants only
+    " where payment_id = %s and position > %s order by position"
 )
 _SELECT_SENDS: Final = (
     f"select {_names(rows.SEND)} from payments.sends where attempt_id in"  # noqa: S608 - constants only
@@ -331,7 +370,8 @@ _FIND_ATTEMPT: Final = (
     " or (rail = %s and remote_id = %s) order by seq limit 1"
 )
 _ATTEMPTS_ON: Final = (
-    f"select {_names(rows.ATTEMPT)} from payments.attempts where rail = %s and created_at >= %s and created_at < %s"  # noqa: S608 - constants only
+    f"select {_names(rows.ATTEMPT)} from payments.attempts"  # noqa: S608 - constants only
+    " where rail = %s and created_at >= %s and created_at < %s"
 )
 _CLAIM: Final = """
     with due as (

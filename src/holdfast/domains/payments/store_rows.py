@@ -175,7 +175,10 @@ def asked_row(payment: Payment) -> Row:
 
 
 def plan_row(payment: Payment) -> Row:
-    """Return the columns of `PLAN`: methods as lists, each step as the position of its method, its rail and the reason."""
+    """Return the columns of `PLAN`.
+
+    Methods as lists, each step as the position of its method, its rail and the reason.
+    """
     asked = payment.asked
     places = {method.instrument_id: i for i, method in enumerate(asked.methods)}
     methods = [(str(m.instrument_id), m.kind, m.label, m.token) for m in asked.methods]
@@ -206,7 +209,9 @@ def state_row(payment: Payment) -> Row:
 
 def payment_of(row: Sequence[Any]) -> Payment:
     """Read `ASKED`, `PLAN` and `STATE`, one after the other."""
-    (id_, merchant, payer, asset, amount, capture, funding, reference, description, metadata, rules) = row[:11]
+    (id_, merchant, payer, asset, amount, capture, funding, reference, description, metadata, rules) = row[
+        :11
+    ]
     purpose, created, deadline, methods_json, plan_json = row[11:16]
     (state, captured, refunded, version, driver, updated, next_step, lease, cancel, kept) = row[16:26]
     stood_in, promise, lines, failure_code, failure_message = row[26:31]

@@ -14,8 +14,7 @@ create table ledger.accounts (
     code text not null unique,
     asset smallint not null,
     rule smallint not null check (rule between 0 and 2),
-    opened_at timestamptz not null,
-    metadata jsonb
+    opened_at timestamptz not null
 );
 comment on table ledger.accounts is 'What an account is; one row for each, never changed.';
 comment on column ledger.accounts.number is 'Chosen by whoever opens the account.';
@@ -36,9 +35,10 @@ create table ledger.balances (
     prior_transfer uuid not null default '00000000-0000-0000-0000-000000000000',
     asset smallint not null,
     rule smallint not null,
-    closed boolean not null default false
+    closed boolean not null default false,
+    check (least(debits_posted, credits_posted, debits_pending, credits_pending) >= 0)
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
-comment on table ledger.balances is 'The sums of each account so far, minor units. Half of each page is kept free so that updates stay on it; no changing column is indexed. Its bounds are checked by the functions below, once for each batch: a check constraint is parsed anew for each statement.';
+comment on table ledger.balances is 'The sums of each account so far, minor units. Half of each page is kept free so that updates stay on it; no changing column is indexed. Rules and upper bounds are checked by the functions below, when a whole batch has been added.';
 comment on column ledger.balances.entries is 'How many transfers have touched the account.';
 comment on column ledger.balances.last_transfer is 'Newest transfer that touched the account; nil when there is none.';
 comment on column ledger.balances.prior_transfer is 'Newest transfer before the batch that last touched the account.';
@@ -63,7 +63,8 @@ create table ledger.transfers (
     asked bigint,
     pending_id uuid,
     expires_at timestamptz,
-    metadata jsonb
+    metadata jsonb,
+    check (amount > 0 and debit <> credit)
 ) with (fillfactor = 100, autovacuum_analyze_scale_factor = 0.2);
 comment on table ledger.transfers is 'Every transfer that was made. Never updated, never deleted; a correction is a new transfer.';
 comment on column ledger.transfers.id is 'Chosen by whoever asks, time-ordered, so that new ones go to the right edge of the index.';

@@ -10,7 +10,10 @@ from holdfast.domains.payments.model import Attempt, Op, Refund, Step
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send a request. `attempt` None opens a new attempt for `step`. `repeat`: with the key of the first time."""
+    """Send a request.
+
+    `attempt` None opens a new attempt for `step`. `repeat`: with the key of the first time.
+    """
 
     op: Op
     why: str

@@ -1,11 +1,13 @@
 """What to do next about a payment: the protocol "Fence, Hold, Absorb" as one pure decision.
 
-Whoever carries out a payment asks `decide` in a loop: it does one thing, writes down what it learned, and asks again. So
-nothing is ever "in the middle": a driver that dies is replaced by another that asks the same question of the same rows.
+Whoever carries out a payment asks `decide` in a loop: it does one thing, writes down what it learned, and
+asks again. So nothing is ever "in the middle": a driver that dies is replaced by another that asks the same
+question of the same rows.
 
-The thought behind it: a timeout is not a "no". An attempt without an answer may charge at any later moment, so as long as it
-could, no other attempt may charge (the capture token), unless it is certain that the second charge comes back (absorb).
-What may always be done meanwhile: hold elsewhere, because a hold is not a charge; ask; fence.
+The thought behind it: a timeout is not a "no". An attempt without an answer may charge at any later moment,
+so as long as it could, no other attempt may charge (the capture token), unless it is certain that the second
+charge comes back (absorb). What may always be done meanwhile: hold elsewhere, because a hold is not a charge;
+ask; fence.
 """
 
 from __future__ import annotations
@@ -63,17 +65,27 @@ def decide(case: Case, rails: Rails, settings: PaySettings, now: datetime) -> Ac
 
 
 def keepable(case: Case, attempt: Attempt) -> bool:
-    """Whether this charge may be the payment's one: beyond doubt, for the right amount, and no other holds the token."""
+    """Whether this charge may be the payment's one.
+
+    Beyond doubt, for the right amount, and no other holds the token.
+    """
     if attempt.conflict or attempt.undoing or not attempt.verified:
         return False
     return case.token.holder in (None, attempt.id) or case.payment.asked.funding == "absorb"
 
 
 def _walked_away(case: Case, now: datetime) -> bool:
-    """Past the deadline the payer is gone. A hold that waits for the merchant has no deadline of the payer's."""
+    """Past the deadline the payer is gone.
+
+    A hold that waits for the merchant has no deadline of the payer's.
+    """
     payment = case.payment
     if payment.state is PaymentState.AUTHORIZED or any(a.to_capture_minor for a in case.attempts):
-        return payment.state is PaymentState.AUTHORIZED and payment.next_step_at is not None and payment.next_step_at <= now
+        return (
+            payment.state is PaymentState.AUTHORIZED
+            and payment.next_step_at is not None
+            and payment.next_step_at <= now
+        )
     deadline = payment.asked.deadline_at
     return deadline is not None and now >= deadline
 
@@ -99,7 +111,12 @@ def _go_on(case: Case, rails: Rails, settings: PaySettings, now: datetime) -> Ac
             return Held(held)
         free = blocker is None or blocker.id == held.id
         if free and (held.next_at is None or held.next_at <= now):
-            return Send(Op.CAPTURE, "the money is held and nothing else can charge: capture it", held, take_token=not absorb)
+            return Send(
+                Op.CAPTURE,
+                "the money is held and nothing else can charge: capture it",
+                held,
+                take_token=not absorb,
+            )
     onwards = _next_way(case, rails, settings, now, blocker, held)
     if isinstance(onwards, Send | PayFromBalance):
         return onwards
@@ -140,12 +157,22 @@ def _held(case: Case) -> Attempt | None:
 
 
 def _next_way(
-    case: Case, rails: Rails, settings: PaySettings, now: datetime, blocker: Attempt | None, held: Attempt | None
+    case: Case,
+    rails: Rails,
+    settings: PaySettings,
+    now: datetime,
+    blocker: Attempt | None,
+    held: Attempt | None,
 ) -> Send | PayFromBalance | Wait | None:
-    """The next step of the plan that may start now (R6): any when the token is free, else one that only holds."""
+    """The next step of the plan that may start now (R6).
+
+    Any when the token is free, else one that only holds.
+    """
     if blocker is not None and (blocker.state is not _S.UNKNOWN or held is not None):
         return None
     if held is not None and held.tries < 2:
+        return None
+    if case.payment.asked.deadline_at is not None and now >= case.payment.asked.deadline_at:
         return None
     confirming = [a for a in case.attempts if a.state is _S.PENDING]
     if confirming and case.payment.asked.funding == "direct":
@@ -166,16 +193,24 @@ def _next_way(
             soonest = due if soonest is None or due < soonest else soonest
             continue
         return _start(case, step, traits, before, blocker)
-    return None if soonest is None else Wait(soonest, "the remaining ways are tried again shortly", doubt=False)
+    return (
+        None if soonest is None else Wait(soonest, "the remaining ways are tried again shortly", doubt=False)
+    )
 
 
 def _patience_until(confirming: list[Attempt], settings: PaySettings) -> datetime:
-    """Until when a rail that has taken a payment in may confirm it before another way funds it (R7: late money goes back)."""
+    """Until when a rail that has taken a payment in may confirm it before another way funds it (R7.
+
+    Late money goes back).
+    """
     return max(a.sent_at or a.created_at for a in confirming) + timedelta(seconds=settings.pending_patience_s)
 
 
 def _fresh_first(case: Case) -> tuple[Step, ...]:
-    """The plan, with rails that were silent in this very payment last: another card would meet the same there."""
+    """The plan, with rails that were silent in this very payment last.
+
+    Another card would meet the same there.
+    """
     plan = case.payment.plan
     silent = {a.rail for a in case.attempts if a.state in (_S.UNKNOWN, _S.CANCELING, _S.NOT_SENT)}
     return tuple(sorted(plan, key=lambda step: step.rail in silent)) if silent else plan
@@ -188,7 +223,7 @@ def _start(
     if step.rail == BALANCE_RAIL and blocker is None and asked.capture == "automatic":
         return PayFromBalance(step)
     if blocker is not None:
-        why = f"{blocker.rail} has not answered, so hold at {step.rail} and charge once {blocker.rail} cannot any more"
+        why = f"{blocker.rail} has not answered: hold at {step.rail}, charge when it cannot any more"
     elif case.attempts:
         why = f"go on with {step.rail}: nothing tried before can still charge"
         if any(a.state in _ASKABLE for a in case.attempts):
@@ -201,8 +236,10 @@ def _start(
 
 
 def _readiness(case: Case, step: Step, settings: PaySettings) -> tuple[Attempt | None, datetime | None]:
-    """When this step may be tried: at once if it never was, after a pause if it failed for the rail's own reasons,
-    never (None) if it is under way, if the payer's method was refused, or if it was tried often enough.
+    """When this step may be tried.
+
+    At once if it never was, after a pause if it failed for the rail's own reasons, never (None) if it is
+    under way, if the payer's method was refused, or if it was tried often enough.
     """
     last: Attempt | None = None
     declines = 0
@@ -237,13 +274,19 @@ def _may_stand_in(case: Case, settings: PaySettings) -> bool:
 
 
 def _doubts(
-    case: Case, rails: Rails, settings: PaySettings, now: datetime, blocker: Attempt | None, *, others_wait: bool
+    case: Case,
+    rails: Rails,
+    settings: PaySettings,
+    now: datetime,
+    blocker: Attempt | None,
+    *,
+    others_wait: bool,
 ) -> Send | Wait | None:
     """Find out about what is in doubt; fence it when another way is ready (R4)."""
     soonest: Wait | None = None
     for attempt in case.attempts:
         if attempt.state is _S.CAPTURED or attempt.state is _S.RETURNING:
-            step: Send | Wait = _give_back(attempt, rails, now)
+            step: Send | Wait = _give_back(attempt, now)
         elif attempt.state in _ASKABLE:
             fence = others_wait and blocker is not None and attempt.id == blocker.id and attempt.tries > 0
             step = _find_out(attempt, rails[attempt.rail], settings, now, wanted=True, fence=fence)
@@ -284,7 +327,7 @@ def _undo(attempt: Attempt, rails: Rails, settings: PaySettings, now: datetime) 
     if attempt.state is _S.AUTHORIZED:
         return _release(attempt, now)
     if attempt.state in (_S.CAPTURED, _S.RETURNING):
-        return _give_back(attempt, rails, now)
+        return _give_back(attempt, now)
     if attempt.state is _S.SENDING:
         return Wait(attempt.deadline_at, f"{attempt.rail} is being asked")
     return _find_out(attempt, rails[attempt.rail], settings, now, wanted=False, fence=True)
@@ -331,8 +374,12 @@ def _nothing_kept(case: Case) -> End:
         last = faults[-1]
         return End("nothing_kept", last.code or "declined", last.message or "It was declined.")
     if any(a.conflict for a in case.attempts):
-        return End("nothing_kept", "amount_conflict", "The provider charged another amount; it was given back.")
-    return End("nothing_kept", "rails_unavailable", "No provider could be reached in time. Nothing was charged.")
+        return End(
+            "nothing_kept", "amount_conflict", "The provider charged another amount; it was given back."
+        )
+    return End(
+        "nothing_kept", "rails_unavailable", "No provider could be reached in time. Nothing was charged."
+    )
 
 
 def _release(attempt: Attempt, now: datetime) -> Send | Wait:
@@ -341,7 +388,7 @@ def _release(attempt: Attempt, now: datetime) -> Send | Wait:
     return Send(Op.CANCEL, f"release the hold at {attempt.rail}: it is not needed", attempt)
 
 
-def _give_back(attempt: Attempt, rails: Rails, now: datetime) -> Send | Wait:
+def _give_back(attempt: Attempt, now: datetime) -> Send | Wait:
     """Ask first whether the charge really stands, then give it back, and ask again when no answer came."""
     if attempt.next_at is not None and attempt.next_at > now:
         return Wait(attempt.next_at, f"give back what {attempt.rail} charged")
@@ -372,7 +419,9 @@ def _find_out(
             if earliest > now:
                 return Wait(earliest, f"{rail} takes no cancel so soon")
             repeat = attempt.state is _S.CANCELING
-            return Send(Op.CANCEL, f"fence {rail}: after its word it can no longer charge", attempt, repeat=repeat)
+            return Send(
+                Op.CANCEL, f"fence {rail}: after its word it can no longer charge", attempt, repeat=repeat
+            )
         return Send(Op.QUERY, f"ask {rail} what became of it", attempt)
     may_start = wanted or not traits.one_step
     query_at = _query_at(attempt, traits)
@@ -386,7 +435,10 @@ def _find_out(
 
 
 def _query_at(attempt: Attempt, traits: RailTraits) -> datetime:
-    """From when the rail lets itself be asked about this attempt: asking more often can take the place of payments."""
+    """From when the rail lets itself be asked about this attempt.
+
+    Asking more often can take the place of payments.
+    """
     since = attempt.sent_at or attempt.created_at
     if attempt.last_op is Op.QUERY and attempt.updated_at > since:
         since = attempt.updated_at
@@ -402,6 +454,9 @@ def _key_lives(attempt: Attempt, traits: RailTraits, now: datetime) -> bool:
 
 
 def _can_cancel(attempt: Attempt, traits: RailTraits, settings: PaySettings) -> bool:
-    """Whether a cancel of this attempt would fence: with a tombstone always, else only what the rail is known to have."""
+    """Whether a cancel of this attempt would fence.
+
+    With a tombstone always, else only what the rail is known to have.
+    """
     known = attempt.remote_id is not None or not settings.rules.r3_cancel_fences_only_what_is_known
     return traits.tombstones or (traits.fence >= FenceClass.F3 and known)

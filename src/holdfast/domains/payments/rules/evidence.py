@@ -1,8 +1,9 @@
 """What a piece of news makes of an attempt.
 
-Knowledge only grows: none < timeout < the rail's answer < a signed message < the settlement file. News that agrees with what is
-known raises its strength; news that contradicts it counts only when it is strictly stronger; old news (a message about
-the hold that arrives after the charge) changes nothing, because the life cycle has no way back.
+Knowledge only grows: none < timeout < the rail's answer < a signed message < the settlement file. News that
+agrees with what is known raises its strength; news that contradicts it counts only when it is strictly
+stronger; old news (a message about the hold that arrives after the charge) changes nothing, because the life
+cycle has no way back.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from holdfast.domains.payments.rules.settings import Rules
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """One piece of news of an attempt. `op` is the request that it answers; None: a message, or a line of a file.
+    """One piece of news of an attempt.
 
-    `repeat`: the request was sent before, so that "not sent" says nothing of the first time. `asked_at`: when the request
-    was journaled.
+    `op` is the request that it answers; None: a message, or a line of a file.
+
+    `repeat`: the request was sent before, so that "not sent" says nothing of the first time. `asked_at`:
+    when the request was journaled.
     """
 
     op: Op | None
@@ -65,7 +68,11 @@ def event_of(attempt: Attempt, news: Heard, traits: RailTraits, rules: Rules) ->
     said = news.said
     if said is Said.NOT_FOUND and _not_found_is_final(attempt, news, traits, rules):
         return "expired"
-    if said is Said.REFUNDED and news.amount is not None and news.amount.amount_minor < attempt.captured_minor:
+    if (
+        said is Said.REFUNDED
+        and news.amount is not None
+        and news.amount.amount_minor < attempt.captured_minor
+    ):
         return "told:partly_refunded"
     if said is Said.UNKNOWN and not rules.r2_no_answer_is_unknown:
         return f"{news.op.value if news.op else 'told'}:declined"
@@ -88,7 +95,11 @@ def _not_found_is_final(attempt: Attempt, news: Heard, traits: RailTraits, rules
         return True
     if attempt.state is _S.CAPTURING:
         return False
-    return traits.expires_s is not None and attempt.expires_at is not None and news.asked_at >= attempt.expires_at
+    return (
+        traits.expires_s is not None
+        and attempt.expires_at is not None
+        and news.asked_at >= attempt.expires_at
+    )
 
 
 def learn(attempt: Attempt, news: Heard, traits: RailTraits, rules: Rules, now: datetime) -> Attempt:
@@ -121,11 +132,13 @@ def _naively(news: Heard) -> AttemptState | None:
 
 
 def _noted(attempt: Attempt, news: Heard, now: datetime) -> Attempt:
-    """News that changes no state may still tell the rail's id, strengthen what is known, or confirm a charge."""
+    """News that changes no state may still tell the rail's id, strengthen knowledge, or confirm a charge."""
     remote_id = attempt.remote_id or news.remote_id
     agrees = news.said.value == attempt.state.value
     evidence = max(attempt.evidence, news.evidence) if agrees else attempt.evidence
-    verified = attempt.verified or (news.op is Op.QUERY and news.said is Said.CAPTURED and attempt.state is _S.CAPTURED)
+    verified = attempt.verified or (
+        news.op is Op.QUERY and news.said is Said.CAPTURED and attempt.state is _S.CAPTURED
+    )
     if (remote_id, evidence, verified) == (attempt.remote_id, attempt.evidence, attempt.verified):
         return attempt
     return changed(attempt, remote_id=remote_id, evidence=evidence, verified=verified, updated_at=now)
@@ -144,12 +157,18 @@ def _moved(
         conflict = conflict or (not same and rules.r5_amounts_must_agree)
     if after is _S.CAPTURED:
         taken = attempt.to_capture_minor or attempt.amount.amount_minor
-        if news.amount is not None and news.amount.asset == attempt.amount.asset and rules.r5_amounts_must_agree:
+        if (
+            news.amount is not None
+            and news.amount.asset == attempt.amount.asset
+            and rules.r5_amounts_must_agree
+        ):
             taken = news.amount.amount_minor
     return changed(
         attempt,
         state=after,
-        evidence=max(attempt.evidence, news.evidence) if rules.r5_evidence_only_strengthens else news.evidence,
+        evidence=max(attempt.evidence, news.evidence)
+        if rules.r5_evidence_only_strengthens
+        else news.evidence,
         remote_id=attempt.remote_id or news.remote_id,
         code=news.code or attempt.code,
         message=news.message or attempt.message,

@@ -1,10 +1,12 @@
 """The life cycle of payments and of attempts: one table each. What is not in a table does not happen.
 
-A line reads: in any of these states, when any of these things happens, it becomes that; and this is what follows.
+A line reads: in any of these states, when any of these things happens, it becomes that; and this is what
+follows.
 
-For attempts, what happens is written `operation:what the rail said`. `authorize`, `capture`, `cancel` and `refund` are answers
-to the first request of that kind, `repeat` is the answer to a repeated one (which says nothing of the first when it was
-not sent), `told` is what the rail says when asked, or by a signed message, or in its settlement file.
+For attempts, what happens is written `operation:what the rail said`. `authorize`, `capture`, `cancel` and
+`refund` are answers to the first request of that kind, `repeat` is the answer to a repeated one (which says
+nothing of the first when it was not sent), `told` is what the rail says when asked, or by a signed message,
+or in its settlement file.
 """
 
 from __future__ import annotations
@@ -28,13 +30,19 @@ class Line:
 
 
 PAYMENT: Final = (
-    Line("new", "opened", "requires_confirmation", "it waits for the payer's confirmation until its deadline"),
+    Line(
+        "new", "opened", "requires_confirmation", "it waits for the payer's confirmation until its deadline"
+    ),
     Line("new requires_confirmation", "confirmed", "processing", "its plan is carried out"),
-    Line("new requires_confirmation", "paid_from_balance", "succeeded", "merchant is paid in the same commit"),
+    Line(
+        "new requires_confirmation", "paid_from_balance", "succeeded", "merchant is paid in the same commit"
+    ),
     Line("requires_confirmation", "cancelled expired", "canceled", "nothing was started"),
     Line("processing pending", "paid_from_balance", "succeeded", "the merchant is paid in the same commit"),
     Line("processing pending", "in_doubt", "pending", "a worker goes on finding out, with growing pauses"),
-    Line("processing pending", "held", "authorized", "the merchant captures, or the hold is released in time"),
+    Line(
+        "processing pending", "held", "authorized", "the merchant captures, or the hold is released in time"
+    ),
     Line("processing pending authorized", "captured", "succeeded", "the merchant is paid in the same commit"),
     Line("processing pending", "stood_in", "succeeded", "the wallet has paid; its funding is still awaited"),
     Line("processing pending authorized", "nothing_kept", "failed", "nothing is in flight any more"),
@@ -43,8 +51,15 @@ PAYMENT: Final = (
 )
 
 ATTEMPT: Final = (
-    Line("new not_sent", "send:authorize", "sending", "the request leaves; no answer in time makes it unknown"),
-    Line("sending", "authorize:unknown authorize:not_found crash", "unknown", "find out: same key, query, fence"),
+    Line(
+        "new not_sent", "send:authorize", "sending", "the request leaves; no answer in time makes it unknown"
+    ),
+    Line(
+        "sending",
+        "authorize:unknown authorize:not_found crash",
+        "unknown",
+        "find out: same key, query, fence",
+    ),
     Line("sending", "authorize:not_sent authorize:not_done", "not_sent", "another rail, or this one again"),
     Line("sending unknown", "authorize:pending repeat:pending told:pending", "pending", "wait and ask"),
     Line(
@@ -78,9 +93,19 @@ ATTEMPT: Final = (
         "the payer has the money back: its token is free",
     ),
     Line("captured returning", "told:canceled refund:canceled", "returned", "the payer has the money back"),
-    Line("authorized", "send:capture", "capturing", "it holds the token; no answer means: ask with the same key"),
+    Line(
+        "authorized",
+        "send:capture",
+        "capturing",
+        "it holds the token; no answer means: ask with the same key",
+    ),
     Line("capturing", "capture:not_sent capture:not_done", "authorized", "capture again after a pause"),
-    Line("sending unknown pending authorized capturing", "send:cancel", "canceling", "until the fence is acknowledged"),
+    Line(
+        "sending unknown pending authorized capturing",
+        "send:cancel",
+        "canceling",
+        "until the fence is acknowledged",
+    ),
     Line("captured", "send:refund", "returning", "until the rail says that it is given back"),
     Line("declined canceled not_sent", "stronger:captured", "captured", "late money: it is given back"),
 )

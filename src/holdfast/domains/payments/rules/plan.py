@@ -1,4 +1,7 @@
-"""The plan of a payment: in which order which method is tried on which rail, with the reason for each place."""
+"""The plan of a payment.
+
+In which order which method is tried on which rail, with the reason for each place.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +14,21 @@ from holdfast.domains.payments.rules.routing import Offer
 
 
 def ways(asked: NewPayment, rails: Mapping[str, RailTraits]) -> list[tuple[Method, RailTraits, int]]:
-    """Return every rail that serves a method the payer offers and the merchant takes, with the payer's rank of it."""
+    """Return each method that may be used, with each rail that serves it and the payer's rank."""
     allowed, asset = asked.allowed_kinds, asked.amount.asset.code
     own = asked.purpose == "top_up"
     found = []
     for rank, method in enumerate(asked.methods):
         if (allowed and method.kind not in allowed) or (own and method.kind == "balance"):
             continue
-        for traits in rails.values():
-            if method.kind in traits.methods and asset in traits.assets:
-                found.append((method, traits, rank))
+        serving = [t for t in rails.values() if method.kind in t.methods and asset in t.assets]
+        found += [(method, traits, rank) for traits in serving]
     return found
 
 
-def plan(asked: NewPayment, rails: Mapping[str, RailTraits], router: Router, *, now_s: float) -> tuple[Step, ...]:
+def plan(
+    asked: NewPayment, rails: Mapping[str, RailTraits], router: Router, *, now_s: float
+) -> tuple[Step, ...]:
     """Return the steps in the order in which they are tried; empty when there is no way to pay.
 
     The merchant's own rails come first, in the merchant's order; all else is as the router ranks it.
@@ -37,11 +41,15 @@ def plan(asked: NewPayment, rails: Mapping[str, RailTraits], router: Router, *, 
         return (Step(traits.name, method, f"the only way to pay with {method.label or method.kind}"),)
     offers = [Offer(t.name, m.kind, t.fence, t.cost_bp, t.confirms_later, rank) for m, t, rank in found]
     ranking = router.rank(offers, now_s=now_s)
-    steps = [Step(found[i][1].name, found[i][0], why) for i, why in zip(ranking.order, ranking.reasons, strict=True)]
+    steps = [
+        Step(found[i][1].name, found[i][0], why)
+        for i, why in zip(ranking.order, ranking.reasons, strict=True)
+    ]
     if not asked.rail_order:
         return tuple(steps)
     places = {rail: i for i, rail in enumerate(asked.rail_order)}
     steps.sort(key=lambda step: places.get(step.rail, len(places)))
     return tuple(
-        changed(step, reason=f"the merchant prefers {step.rail}") if step.rail in places else step for step in steps
+        changed(step, reason=f"the merchant prefers {step.rail}") if step.rail in places else step
+        for step in steps
     )

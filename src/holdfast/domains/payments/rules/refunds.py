@@ -1,6 +1,7 @@
 """Refunds: what may be refunded, and the next step of one that is under way (R8).
 
-One refund of a charge is under way at a time, so that what the rail says it has given back so far can be told apart.
+One refund of a charge is under way at a time, so that what the rail says it has given back so far can be told
+apart.
 """
 
 from __future__ import annotations
@@ -16,9 +17,14 @@ from holdfast.domains.payments.rules.evidence import Heard
 
 
 def refundable(payment: Payment, amount_minor: int | None) -> int:
-    """Return how much is refunded: `amount_minor`, or all that is left. Raises: `PaymentStateWrong`, `RefundTooMuch`."""
+    """Return how much is refunded: `amount_minor`, or all that is left.
+
+    Raises: `PaymentStateWrong`, `RefundTooMuch`.
+    """
     if payment.state is not PaymentState.SUCCEEDED:
-        raise PaymentStateWrong(f"Only a payment that succeeded can be refunded; this one is {payment.state.value}.")
+        raise PaymentStateWrong(
+            f"Only a payment that succeeded can be refunded; this one is {payment.state.value}."
+        )
     left = payment.captured_minor - payment.refunded_minor
     wanted = left if amount_minor is None else amount_minor
     if wanted <= 0 or wanted > left:
@@ -61,7 +67,11 @@ def learn_refund(case: Case, refund: Refund, news: Heard, now: datetime) -> Refu
     elif news.refunded_minor >= _given_back(case, refund) + refund.amount.amount_minor:
         state = "succeeded"
     return changed(
-        refund, state=state, updated_at=now, code=news.code or refund.code, message=news.message or refund.message
+        refund,
+        state=state,
+        updated_at=now,
+        code=news.code or refund.code,
+        message=news.message or refund.message,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from holdfast.domains.payments.rules.routing import Offer, Ranking, RailOutcome, Ticket, View
+from holdfast.domains.payments.rules.routing import Offer, RailOutcome, Ranking, Ticket, View
 
 
 class Router(Protocol):
@@ -33,7 +33,10 @@ class Router(Protocol):
 
 
 class FixedOrder:
-    """Ranks by the payer's own order, then as offered; learns nothing and never refuses a call. A baseline."""
+    """Ranks by the payer's own order, then as offered; learns nothing and never refuses a call.
+
+    A baseline.
+    """
 
     def __init__(self) -> None:
         self._tickets = 0
@@ -46,6 +49,7 @@ class FixedOrder:
 
     def started(self, rail: str, *, now_s: float, last_resort: bool = False) -> Ticket | None:
         """Always let the call pass."""
+        del last_resort
         self._tickets += 1
         return Ticket(self._tickets, rail, now_s)
 

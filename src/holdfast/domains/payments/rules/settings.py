@@ -1,7 +1,7 @@
 """What an operator sets about payments, and the rules of the protocol by name.
 
-The rules are always on. They can be named one by one so that tests can take one away and show that the invariants
-notice (a checker that has never seen a violation proves nothing).
+The rules are always on. They can be named one by one so that tests can take one away and show that the
+invariants notice (a checker that has never seen a violation proves nothing).
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The protocol's rules. Each is what keeps one invariant; `docs/explanation/payment-protocol.md` tells why each is needed."""
+    """The protocol's rules.
+
+    Each is what keeps one invariant; `docs/explanation/payment-protocol.md` tells why each is needed.
+    """
 
     r1_journal_before_send: bool = True
     """An attempt, its key and its deadline are durable before a byte leaves."""
@@ -51,15 +54,16 @@ EVERY_RULE: Final = Rules()
 class PaySettings:
     """How long, how often, how much. Durations in seconds.
 
-    `answer_within_s`: how long a caller waits for an answer before it is told "pending";
-    a single pause longer than `caller_patience_s` is not waited for. `deadline_s`: how long a payer is
-    taken to wait where the merchant does not say. `lease_s`: how long a driver that says nothing keeps others away; longer than
-    any call to a rail. `promise_s`: past it, something in doubt is a person's business. `hold_s`: how long a
-    merchant may leave a hold uncaptured. `stand_in_limit_minor`: up to how much, per payer, the wallet pays ahead of funding
-    (0: never). `call_s_min`: no call to a rail is given less. `again_after_decline`: how often the same way is tried again
-    after a decline that does not lie with the payer. `pending_patience_s`: how long a rail that has taken a payment in
-    may leave it unconfirmed before another way funds it (absorb) and routing counts it as in doubt. `live_pauses_s`
-    between steps while the payer waits, `pauses_s` afterwards; the last repeats.
+    `answer_within_s`: how long a caller waits for an answer before it is told "pending"; a single pause
+    longer than `caller_patience_s` is not waited for. `deadline_s`: how long a payer is taken to wait
+    where the merchant does not say. `lease_s`: how long a driver that says nothing keeps others away;
+    longer than any call to a rail. `promise_s`: past it, something in doubt is a person's business.
+    `hold_s`: how long a merchant may leave a hold uncaptured. `stand_in_limit_minor`: up to how much, per
+    payer, the wallet pays ahead of funding (0: never). `call_s_min`: no call to a rail is given less.
+    `again_after_decline`: how often the same way is tried again after a decline that does not lie with
+    the payer. `pending_patience_s`: how long a rail that has taken a payment in may leave it unconfirmed
+    before another way funds it (absorb) and routing counts it as in doubt. `live_pauses_s` between steps
+    while the payer waits, `pauses_s` afterwards; the last repeats.
     """
 
     answer_within_s: float = 25.0

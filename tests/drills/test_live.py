@@ -1,0 +1,32 @@
+"""The live drill: a whole platform, a failing provider, and a server killed at work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from holdfast.drills.live import live_drill
+from holdfast.drills.reading import load
+from holdfast.drills.report import to_html
+from tests.drills.test_drills import STABLE
+
+
+@pytest.mark.timeout(420)
+def test_with_a_provider_failing_and_the_server_killed_every_payment_ends_right() -> None:
+    words: list[str] = []
+    figures: dict[str, Any] = live_drill(load("visa-europe-2018"), seed=1, tell=words.append)
+    told = {name: value for name, value in figures.items() if name not in ("timeline", "about")}
+    assert set(figures) == STABLE
+    assert "kill -9 of the server" in words
+    assert figures["double_charges_kept"] == 0, told
+    assert figures["money_lost_minor"] == 0, told
+    assert figures["books_balanced"] is True, told
+    assert figures["announced_twice"] == 0, told
+    assert figures["findings"] == [], told
+    assert figures["attempted"] >= 20, told
+    ended = figures["completed_in_deadline"] + figures["completed_later"] + figures["declined"]
+    assert ended <= figures["attempted"]
+    assert figures["continuity"] >= 0.9, told
+    assert figures["recover_s"] is not None, told
+    assert "kill -9" in to_html(figures)
