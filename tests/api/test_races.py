@@ -18,11 +18,16 @@ from tests.api.world import Api, Server, Shop
 
 def wire(shop: Shop, path: str, body: object, key: str | None = None) -> bytes:
     content = json.dumps(body).encode()
-    head = (
-        f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
-        f"authorization: Bearer {shop.key}\r\nidempotency-key: {key or uuid4()}\r\ncontent-length: {len(content)}\r\nconnection: close\r\n\r\n"
-    )
-    return head.encode() + content
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "host: x",
+        "content-type: application/json",
+        f"authorization: Bearer {shop.key}",
+        f"idempotency-key: {key or uuid4()}",
+        f"content-length: {len(content)}",
+        "connection: close",
+    ]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode() + content
 
 
 async def last_byte_together(server: Server, requests: list[bytes]) -> list[tuple[int, dict[str, object]]]:

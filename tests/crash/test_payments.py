@@ -34,7 +34,7 @@ from tests.support.machine import Up
 from tests.support.waiting import until
 
 RAILS = ("north", "south", "harbour")
-CARDS = ("pm_card_visa", "pm_card_mastercard", "pm_card_jcb")
+CARDS = ("pm_card_visa", "pm_card_mastercard", "pm_card_jcb", "pm_card_visa_chargeDeclinedInsufficientFunds")
 PATIENCE_S = 45.0
 SETTLED_WITHIN_S = 150.0
 FAULTS: tuple[dict[str, Any], ...] = (
@@ -101,8 +101,8 @@ async def client(
                     f"http://127.0.0.1:{up.port}/v1/payments", json=body, headers={"Idempotency-Key": key}
                 ) as reply:
                     said = await reply.json()
-                    if reply.status in (200, 201, 202):
-                        answers.told[key] = said
+                    if reply.status in (200, 201, 202, 402):
+                        answers.told[key] = said["payment"] if reply.status == 402 else said
                         break
                     if reply.status in (409, 429, 503):
                         answers.refused[str(said.get("code", reply.status))] += 1
@@ -277,7 +277,8 @@ def survive(up: Up, *, seconds: float, clients: int) -> None:
         )
         assert announced == [(0,)], "a success was announced twice"
     assert sum(kills.values()) >= seconds / 8
-    assert states["succeeded"] > 3 * clients
+    assert states["succeeded"] > 2 * clients
+    assert states["failed"] > 0
 
 
 @pytest.mark.timeout(400)

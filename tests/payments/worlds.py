@@ -107,7 +107,8 @@ class Shop:
         while any(state[6] is not None for state in self.book._state.values()):
             assert self.clock.monotonic_s() < end, "something is due for ever"
             await reconcile.resolve_due(self.desk)
-            await self.clock.sleep(1.0)
+            due = self.book._due[0][0] if self.book._due else self.clock.now()
+            await self.clock.sleep(max(0.1, (due - self.clock.now()).total_seconds()))
 
 
 def play(scene: Callable[[Shop], Awaitable[T]], *rails: Scripted, settings: PaySettings | None = None) -> T:

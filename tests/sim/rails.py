@@ -277,17 +277,8 @@ def draw_traits(name: str, random: Random) -> RailTraits:
 
     Every fence class, one step or two, with keys or without, patient or hasty.
     """
-    fence = random.choice(
-        (
-            FenceClass.F0,
-            FenceClass.F1,
-            FenceClass.F2,
-            FenceClass.F2,
-            FenceClass.F3,
-            FenceClass.F4,
-            FenceClass.F4,
-        )
-    )
+    f = FenceClass
+    fence = random.choice((f.F0, f.F1, f.F2, f.F2, f.F3, f.F3, f.F4, f.F4, f.F4))
     one_step = fence is not FenceClass.F4
     return RailTraits(
         name=name,

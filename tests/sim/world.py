@@ -215,9 +215,11 @@ class World:
         server.do(work)
         if random.random() < 0.15:
             self.loop.call_later(random.uniform(0, 15), self._ask, lambda desk: pay.cancel(desk, id_))
-        for _ in range(random.choice((0, 0, 1, 2))):
+        refund_at = random.uniform(1, 35)
+        for _ in range(random.choice((0, 0, 1, 2, 3))):
             minor = random.choice((None, 60, 100, 300))
-            self.loop.call_later(random.uniform(1, 35), self._ask, lambda desk, m=minor: refund(desk, id_, m))
+            at = refund_at + random.choice((0.0, 0.001, 0.01, 5.0))
+            self.loop.call_later(at, self._ask, lambda desk, m=minor: refund(desk, id_, m))
 
     async def _afterwards(self, desk: Desk, id_: PaymentId, state: PaymentState) -> None:
         if state is PaymentState.AUTHORIZED and self.random.random() < 0.8:
@@ -234,7 +236,7 @@ class World:
             with suppress(Unavailable, OutcomeUnknown):
                 await reconcile.resolve_due(desk, limit=8)
             calm = not self.stormy
-            await asyncio.sleep(self.random.uniform(10, 20) if calm else self.random.uniform(0.2, 1.5))
+            await asyncio.sleep(self.random.uniform(20, 60) if calm else self.random.uniform(0.2, 1.5))
 
     def _crash(self) -> None:
         process = self.random.choice(self.servers + self.workers)
@@ -254,7 +256,7 @@ class World:
 
     def _sending(self, rail: str, order: Order) -> None:
         self.checker.sending(rail, order)
-        if self._crashing and self.stormy and self.random.random() < 0.1:
+        if self._crashing and self.stormy and self.random.random() < 0.2:
             self.loop.call_later(self.random.uniform(0.0, 0.1), self._crash)
 
     async def _before(self) -> None:

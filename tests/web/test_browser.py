@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import axe_playwright_python
 import pytest
@@ -103,6 +105,18 @@ def test_a_payment_goes_around_a_silent_provider_and_the_page_proves_one_charge(
     ]
     twice = {row["reference"] for row in kept if [r["reference"] for r in kept].count(row["reference"]) > 1}
     assert not twice, "no provider kept a charge twice"
+    context.close()
+
+
+def test_times_are_told_in_the_readers_own_zone(mended: Shop, browser: Browser) -> None:
+    context = browser.new_context(viewport=PHONE, locale="en-US", timezone_id="Asia/Shanghai")
+    page = context.new_page()
+    page.goto(mended.url)
+    page.locator("button.pay").click()
+    expect(page.locator("#story-title")).to_have_text("Paid", timeout=SETTLES_MS)
+    at = page.locator("time[data-moment]")
+    begun = datetime.fromisoformat(at.get_attribute("datetime") or "").astimezone(ZoneInfo("Asia/Shanghai"))
+    expect(at).to_contain_text(begun.strftime("%-I:%M:%S"))
     context.close()
 
 

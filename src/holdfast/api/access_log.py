@@ -24,10 +24,11 @@ _SHED: Final = {503: "unavailable", 429: "merchant"}
 
 
 class Watcher:
-    """Counts every request, and logs it."""
+    """Counts every request, and logs those whose status is at least `logged_from`."""
 
-    def __init__(self, log: AccessLog) -> None:
+    def __init__(self, log: AccessLog, *, logged_from: int = 0) -> None:
         self._log = log
+        self._logged_from = logged_from
         self._children: dict[tuple[str, str, int], Histogram] = {}
 
     def __call__(
@@ -41,7 +42,8 @@ class Watcher:
         child.observe(seconds)
         if status in _SHED:
             metrics.SHED.labels(_SHED[status]).inc()
-        self._log(method, path, status, seconds, request_id)
+        if status >= self._logged_from:
+            self._log(method, path, status, seconds, request_id)
 
 
 class AccessLog:

@@ -43,6 +43,9 @@ from holdfast.platform.log import logger
 
 _logger: Final = logger(__name__)
 
+SERVER_ERROR: Final = 500
+"""Where people read the log, only requests that failed by our fault have a line; machines get them all."""
+
 GC_THRESHOLD: Final = 50_000
 """Allocations between two collections of the youngest objects.
 
@@ -92,7 +95,10 @@ def create_app(source: App | Config, *, pages: Sequence[ControllerRouterHandler]
         return await payments.serve(api[0], request)
 
     hot: dict[tuple[str, str], Hot] = {("POST", "/v1/payments"): create_payment}
-    gate = Gate(cast("Asgi", framework), hot, ids=secrets.token_hex(3), watch=Watcher(log))
+    config = source if isinstance(source, Config) else source.config
+    lines = config.log_format == "json" or (config.log_format == "auto" and config.mode == "production")
+    watch = Watcher(log, logged_from=0 if lines else SERVER_ERROR)
+    gate = Gate(cast("Asgi", framework), hot, ids=secrets.token_hex(3), watch=watch)
     metrics.IN_FLIGHT.set_function(lambda: gate.in_flight)
     return gate
 

@@ -54,5 +54,5 @@ def _refuse_old_code(dsn: str, knows: int) -> None:
     if old:
         raise Refused(
             f"Processes of an older version still run: {', '.join(old)}. Stop them first; only then "
-            "may `post` migrations take away what they use. With --phase pre, only what suits them is applied."
+            "may `post` migrations take away what they use. --phase pre applies only what suits them."
         )

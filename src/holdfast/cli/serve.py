@@ -45,7 +45,6 @@ def application() -> Any:  # noqa: ANN401 - an ASGI application
     """Make the application inside granian's worker process, which must not outlive its parent."""
     import signal  # noqa: PLC0415
 
-    from holdfast import web  # noqa: PLC0415
     from holdfast.api.app import create_app  # noqa: PLC0415
     from holdfast.platform import config, log, processes  # noqa: PLC0415
     from holdfast.web import routes  # noqa: PLC0415

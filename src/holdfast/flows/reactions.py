@@ -14,6 +14,7 @@ from typing import Final
 from holdfast.base import ids
 from holdfast.domains.webhooks import Owed
 from holdfast.domains.webhooks import operations as webhooks
+from holdfast.platform import metrics
 from holdfast.platform.db import Connection, Database
 from holdfast.platform.log import logger
 from holdfast.platform.outbox import Event, relay
@@ -64,6 +65,7 @@ EVENT_TYPES: Final = tuple(REACTIONS)
 
 async def react(database: Database, *, now: datetime, limit: int = 500) -> int:
     """Carry out what follows from the next events; return how many there were."""
+    seen: list[str] = []
 
     async def follow(connection: Connection, events: Sequence[Event]) -> None:
         chosen: dict[Reaction, list[Event]] = {}
@@ -76,5 +78,9 @@ async def react(database: Database, *, now: datetime, limit: int = 500) -> int:
                 chosen.setdefault(reaction, []).append(event)
         for reaction, mine in chosen.items():
             await reaction(connection, mine, now)
+        seen.extend(event.type if event.type in REACTIONS else "unknown" for event in events)
 
-    return await relay(database, FOLLOWER, follow, now=now, limit=limit)
+    done = await relay(database, FOLLOWER, follow, now=now, limit=limit)
+    for type_ in seen:
+        metrics.EVENTS.labels(type_).inc()
+    return done

@@ -30,28 +30,10 @@ SHED: Final = Counter(
     "holdfast_http_shed", "Requests refused because of load.", ("reason",), registry=REGISTRY
 )
 
-PAYMENTS: Final = Counter(
-    "holdfast_payments", "Payments by the state they came to.", ("state",), registry=REGISTRY
-)
-RAIL_CALLS: Final = Histogram(
-    "holdfast_rail_call_seconds", "Time for a rail to answer, by what it said.", ("rail", "op", "said"),
-    buckets=_LATENCY_S, registry=REGISTRY,
-)  # fmt: skip
-RAIL_HEALTH: Final = Gauge(
-    "holdfast_rail_success_share",
-    "What routing believes of a rail's success now, 0 to 1.",
-    ("rail",),
-    registry=REGISTRY,
-)
-COMMITS: Final = Histogram(
-    "holdfast_commit_seconds", "Time for a shared commit.", buckets=_LATENCY_S, registry=REGISTRY
-)
-COMMIT_UNITS: Final = Histogram(
-    "holdfast_commit_units", "Units that shared a commit.",
-    buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 5_000),
+EVENTS: Final = Counter(
+    "holdfast_events", "Events that were followed up, each once: payments by what they came to.", ("type",),
     registry=REGISTRY,
 )  # fmt: skip
-
 DUTY_DONE: Final = Counter(
     "holdfast_worker_done", "What a worker's duties did.", ("duty",), registry=REGISTRY
 )

@@ -43,8 +43,8 @@ async def probes(port: int, ready: Callable[[], bool]) -> AsyncIterator[None]:
                 method, _, rest = head.split(b"\r\n", 1)[0].decode("latin-1").partition(" ")
                 status, kind, body = answer(method, rest.partition(" ")[0].partition("?")[0])
                 writer.write(
-                    f"HTTP/1.1 {status} {_PHRASES[status]}\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n"
-                    "connection: close\r\n\r\n".encode()
+                    f"HTTP/1.1 {status} {_PHRASES[status]}\r\ncontent-type: {kind}\r\n"
+                    f"content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode()
                 )
                 writer.write(b"" if method == "HEAD" else body)
                 await writer.drain()

@@ -185,6 +185,7 @@ class Shown:
             "books": self.books,
             "explained": self.explained,
             "needs_confirmation": self.needs_confirmation,
+            "begun_at": self.payment.created_at,
             "amount": self.payment.asked.amount,
             "description": self.payment.asked.description,
             "shop_name": demo.SHOP_NAME,

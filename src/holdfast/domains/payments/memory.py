@@ -31,8 +31,8 @@ class Lane(Protocol):
         """Call `apply` with each row written by the statement `name`."""
         ...
 
-    def register_guard(self, name: str, holds: Callable[[Row], bool]) -> None:
-        """Ask `holds` whether the guard by the statement `name` holds for a row.
+    def register_guard(self, name: str, apply: Callable[[Row], bool], /) -> None:
+        """Ask `apply` whether the guard by the statement `name` holds for a row.
 
         One that claims also takes.
         """

@@ -22,10 +22,17 @@ function morph(from, to) {
   old.slice(fresh.length).forEach((node) => node.remove());
 }
 
+/** Put times into the reader's own zone; the server writes them in UTC. */
+function here(place) {
+  const form = new Intl.DateTimeFormat(document.documentElement.lang, { dateStyle: "medium", timeStyle: "medium" });
+  for (const at of place.querySelectorAll("time[data-moment]")) at.textContent = form.format(new Date(at.dateTime));
+}
+
 /** Show `html` as the content of `place`. */
 function show(place, html) {
   const fresh = place.cloneNode(false);
   fresh.innerHTML = html;
+  here(fresh);
   morph(place, fresh);
 }
 
@@ -90,11 +97,7 @@ for (const form of document.querySelectorAll("form.checkout")) {
 window.addEventListener("pageshow", () => {
   for (const button of document.querySelectorAll("[aria-busy]")) button.removeAttribute("aria-busy");
 });
-for (const at of document.querySelectorAll("time[data-moment]")) {
-  at.textContent = new Intl.DateTimeFormat(document.documentElement.lang, { dateStyle: "medium", timeStyle: "medium" }).format(
-    new Date(at.dateTime),
-  );
-}
+here(document);
 const panel = document.getElementById("providers");
 if (panel) tend(panel);
 const story = document.getElementById("story");

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 import psycopg
+from psycopg import errors, pq
 
 Rows = npt.NDArray[Any]
 T = TypeVar("T")
@@ -159,20 +160,35 @@ class Tables:
             yield from cursor
 
     def _receive(self, query: str, dtype: np.dtype[Any]) -> Generator[Rows, None, None]:
-        with self._reader() as connection, connection.cursor().copy(query.encode()) as copy:
-            pieces: list[bytes | memoryview | bytearray] = []
-            skip = _COPY_HEAD_BYTES
-            for piece in copy:
-                if skip:
-                    piece = bytes(piece)[skip:]
-                    skip = 0
-                pieces.append(piece)
-                if len(pieces) >= _CHUNK_ROWS:
-                    yield _rows(pieces, dtype)
-                    pieces = []
-            last = b"".join(pieces)
-            yield np.frombuffer(last[: len(last) // dtype.itemsize * dtype.itemsize], dtype)
+        """Run a COPY through libpq itself: psycopg's own loop costs 3 µs for each message, which is a row."""
+        with self._reader() as connection:
+            try:
+                yield from _chunks(connection.pgconn, query.encode(), dtype)
+            finally:
+                connection.close()
 
 
-def _rows(pieces: list[Any], dtype: np.dtype[Any]) -> Rows:
-    return np.frombuffer(b"".join(pieces), dtype)
+def _chunks(pgconn: pq.abc.PGconn, query: bytes, dtype: np.dtype[Any]) -> Generator[Rows, None, None]:
+    begun = pgconn.exec_(query)
+    if begun.status != pq.ExecStatus.COPY_OUT:
+        raise errors.error_from_result(begun, encoding="utf-8")
+    pieces: list[bytes | memoryview | bytearray] = []
+    skip = _COPY_HEAD_BYTES
+    while True:
+        length, piece = pgconn.get_copy_data(0)
+        if length < 0:
+            break
+        pieces.append(piece[skip:])
+        skip = 0
+        if len(pieces) >= _CHUNK_ROWS:
+            yield _rows(pieces, dtype)
+            pieces = []
+    ended = pgconn.get_result()
+    if ended is not None and ended.status == pq.ExecStatus.FATAL_ERROR:
+        raise errors.error_from_result(ended, encoding="utf-8")
+    yield _rows(pieces, dtype)
+
+
+def _rows(pieces: list[bytes | memoryview | bytearray], dtype: np.dtype[Any]) -> Rows:
+    whole = b"".join(pieces)
+    return np.frombuffer(whole[: len(whole) // dtype.itemsize * dtype.itemsize], dtype)

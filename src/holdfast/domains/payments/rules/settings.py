@@ -7,7 +7,6 @@ invariants notice (a checker that has never seen a violation proves nothing).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +44,6 @@ class Rules:
     """Holds that were not needed are released."""
     i11_announce_once: bool = True
     """A payment succeeds once, and is announced once."""
-
-
-EVERY_RULE: Final = Rules()
 
 
 @dataclass(frozen=True, slots=True)
