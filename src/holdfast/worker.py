@@ -26,7 +26,7 @@ from holdfast.base.limits import IDEMPOTENCY_KEEP_HOURS
 from holdfast.boot import App, open_app
 from holdfast.domains.webhooks import operations as webhooks
 from holdfast.domains.webhooks import queries as webhook_queries
-from holdfast.flows import reactions, reconcile
+from holdfast.flows import reactions, reconcile, settlement
 from holdfast.flows.deliver import Courier
 from holdfast.platform import heartbeat, idempotency, jobs, log, metrics, migrate, outbox, processes
 from holdfast.platform.config import Config
@@ -40,6 +40,8 @@ RELAY_LIMIT: Final = 500
 EXPIRE_LIMIT: Final = 500
 _PAUSE_S_MAX: Final = 15.0
 _HOUSEKEEPING: Final = "17 * * * *"
+_SETTLEMENT: Final = "41 3 * * *"
+"""Daily, when most providers have closed their day. `holdfast settle` does the same by hand."""
 _ROUNDS_MAX: Final = 200
 _log = log.logger(__name__)
 
@@ -187,9 +189,11 @@ class Worker:
     async def _keep_jobs(self) -> None:
         failures = 0
         while not self._stop.is_set():
-            work = jobs.Jobs(
-                self._app.database, handlers={}, schedules={("housekeeping", _HOUSEKEEPING): self.tidy}
-            )
+            schedules = {
+                ("housekeeping", _HOUSEKEEPING): self.tidy,
+                ("settlement", _SETTLEMENT): self.settle,
+            }
+            work = jobs.Jobs(self._app.database, handlers={}, schedules=schedules)
             ended = asyncio.create_task(work.run())
             stopped = asyncio.create_task(self._stop.wait())
             await asyncio.wait((ended, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -200,6 +204,28 @@ class Worker:
                 failures += 1
                 _log.warning("jobs failed", error=f"{type(outcome).__name__}: {outcome}", failures=failures)
                 await self._pause(min(_PAUSE_S_MAX, 0.5 * 2 ** min(failures, 6)))
+
+    async def settle(self) -> None:
+        """Compare each rail's own file with what is known; one rail's trouble is not another's."""
+        for rail in settlement.sources(self._app.desk):
+            try:
+                found = await settlement.settle_rail(self._app.desk, rail)
+            except HoldfastError as error:
+                _log.warning("a settlement file was not read", rail=rail, error=error.message)
+                continue
+            metrics.SETTLED.labels(rail, "agreed").inc(found.agreed)
+            metrics.SETTLED.labels(rail, "corrected").inc(len(found.corrected))
+            metrics.SETTLED.labels(rail, "stray").inc(len(found.strays))
+            metrics.SETTLED.labels(rail, "missing").inc(len(found.missing))
+            tell = _log.warning if found.strays or found.missing else _log.info
+            tell(
+                "settlement file compared",
+                rail=rail,
+                agreed=found.agreed,
+                corrected=len(found.corrected),
+                strays=len(found.strays),
+                missing=len(found.missing),
+            )
 
     async def tidy(self) -> None:
         """Forget what need not be kept any more, in small batches."""

@@ -35,7 +35,9 @@ def test_the_tutorial_works_as_written() -> None:
                 timeout=120,
                 check=False,
             )
-            assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}\n{program.said()[-3000:]}"
+            assert done.returncode == 0, (
+                f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}\n{program.said()[-3000:]}"
+            )
             assert "charged once" in done.stdout
         finally:
             program.end()

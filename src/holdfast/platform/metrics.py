@@ -43,6 +43,10 @@ DUTY_FAILED: Final = Counter(
 WEBHOOKS: Final = Counter(
     "holdfast_webhook_tries", "Tries of webhooks by what followed.", ("outcome",), registry=REGISTRY
 )
+SETTLED: Final = Counter(
+    "holdfast_settlement_references", "References in rails' settlement files by what the comparison found.",
+    ("rail", "found"), registry=REGISTRY,
+)  # fmt: skip
 OUTBOX_LAG_S: Final = Gauge(
     "holdfast_outbox_lag_seconds", "Age of the oldest event not relayed.", registry=REGISTRY
 )

@@ -1,9 +1,10 @@
 """What commits together: rows of several domains and the transfers that go with them, submitted as one unit.
 
-A flow asks each domain's `store` for `Write`s and `Guard`s (they name a `Statement` of that store and carry one row),
-puts them into a unit together with ledger transfers, and submits the unit to the commit lane. The lane takes the
-units that arrive together, runs every statement once over arrays of rows, and commits once. Nobody above a store
-sees SQL, and whoever stands behind the lane (a shared commit today, a fenced writer later) can be changed.
+A flow asks each domain's `store` for `Write`s and `Guard`s (they name a `Statement` of that store and carry
+one row), puts them into a unit together with ledger transfers, and submits the unit to the commit lane. The
+lane takes the units that arrive together, runs every statement once over arrays of rows, and commits once.
+Nobody above a store sees SQL, and whoever stands behind the lane (a shared commit today, a fenced writer
+later) can be changed.
 
 Order inside a commit: guards, then transfers, then writes; statements run in the order of `Statement.rank`.
 """
@@ -22,8 +23,8 @@ class Statement:
     `sql` takes one array parameter per column (`%b`, in the order of `columns`), normally through
     `unnest(%b::uuid[], %b::bigint[], …)`. `columns` are PostgreSQL type names of the elements.
 
-    A guard's statement returns the 1-based positions (`with ordinality`) of the rows whose condition holds, and
-    locks what it checks, in the order of its primary key. `name` is unique; a memory store answers to it.
+    A guard's statement returns the 1-based positions (`with ordinality`) of the rows whose condition holds,
+    and locks what it checks, in the order of its primary key. `name` is unique; a memory store answers to it.
     """
 
     name: str
@@ -44,9 +45,10 @@ class Write:
 class Guard:
     """A condition that must hold at commit, or the unit changes nothing (outcome `conflict`).
 
-    `key` names what is guarded: two units with an equal key never share a batch, so the second sees the first's effect.
-    `claims` says that the guard itself inserts the row that it guards (an idempotency key): it then stays even
-    when the transfers are refused, so at most one guard of a unit claims, and it is checked last.
+    `key` names what is guarded: two units with an equal key never share a batch, so the second sees the
+    first's effect. `claims` says that the guard itself inserts the row that it guards (an idempotency key):
+    it then stays even when the transfers are refused, so at most one guard of a unit claims, and it is
+    checked last.
     """
 
     statement: Statement
@@ -56,4 +58,4 @@ class Guard:
 
 
 UnitStatus = Literal["committed", "refused", "conflict"]
-"""`committed`: all transfers and `writes`. `refused`: no transfer, and `writes_if_refused`. `conflict`: nothing."""
+"""`committed`: all transfers and `writes`; `refused`: `writes_if_refused` alone; `conflict`: nothing."""

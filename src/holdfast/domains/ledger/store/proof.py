@@ -160,7 +160,7 @@ class Tables:
             yield from cursor
 
     def _receive(self, query: str, dtype: np.dtype[Any]) -> Generator[Rows, None, None]:
-        """Run a COPY through libpq itself: psycopg's own loop costs 3 µs for each message, which is a row."""
+        """Run a COPY through libpq itself: psycopg's own loop is entered for each message, which is a row."""
         with self._reader() as connection:
             try:
                 yield from _chunks(connection.pgconn, query.encode(), dtype)
