@@ -29,7 +29,7 @@ run: setup ## Start everything on this machine and print the page to open
 	@$(BIN)/holdfast up $(ARGS)
 
 test: setup system ## Run the tests
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest --numprocesses 3 --dist loadfile $(ARGS)
 
 soak: setup system ## Run the long fault and endurance tests
 	@$(BIN)/pytest -m soak --timeout 7200 $(ARGS)

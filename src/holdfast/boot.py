@@ -29,6 +29,9 @@ from holdfast.platform.db import Database
 from holdfast.platform.http import HttpClient
 from holdfast.platform.postgres import database_dsn
 
+_COMMITS_MAX: Final = 2
+"""Commits under way at a time in one process: one works in the database while the next is made ready."""
+
 Verifier = Callable[[Mapping[str, str], bytes], RailEvent | None]
 """Checks a rail's message (its headers in small letters and its body) and reads it.
 
@@ -79,7 +82,7 @@ async def open_app(config: Config, *, clock: Clock | None = None) -> App:
     time = clock or SystemClock()
     database = Database(dsn, connections_max=config.database_connections_max)
     await database.open()
-    lane = GroupCommitLane(database, time)
+    lane = GroupCommitLane(database, time, commits_max=_COMMITS_MAX)
     ledger = PostgresLedger(database, time)
     rails, verifiers, closers = open_rails(config, time)
     rails[BALANCE_RAIL] = BookRail(ledger, payer=chart.payer, clearing=chart.rail)

@@ -104,7 +104,7 @@ class Shop:
     async def rest(self, *, for_s: float = 20_000) -> None:
         """Run the worker until nothing is due any more."""
         end = self.clock.monotonic_s() + for_s
-        while any(state[6] is not None for state in self.book._state.values()):
+        while any(payment.next_step_at is not None for payment in self.book.standing()):
             assert self.clock.monotonic_s() < end, "something is due for ever"
             await reconcile.resolve_due(self.desk)
             due = self.book._due[0][0] if self.book._due else self.clock.now()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from holdfast.base.ids import AttemptId, MerchantId, public
+from holdfast.base.ids import AttemptId, MerchantId, PaymentId, public
 from holdfast.domains.payments import store
 from holdfast.domains.payments import store_rows as rows
 from holdfast.domains.payments.model import Attempt, AttemptState, Case, Op, PaymentState
@@ -215,7 +215,7 @@ class Checker:
         hold(case is not None, "I7", f"a request left for {rail} and no attempt was recorded")
         assert case is not None
         attempt = next(a for a in case.attempts if a.reference == order.reference)
-        recorded = [row[3] for row in self.world.book._sends.get(attempt.id, [])]
+        recorded = [send.key for send in self.world.book._sends.get(attempt.id, [])]
         hold(order.key in recorded, "I7", f"a request left for {rail} and was not recorded before")
 
     def i6_a_key_never_goes_to_two_rails(self, rail: str, order: Order) -> None:
@@ -264,7 +264,7 @@ class Checker:
         """Our own tables have just changed."""
         touched, self._touched = self._touched, set()
         for id_ in touched:
-            if id_ in self.world.book._asked:
+            if id_ in self.world.book._payments:
                 case = self._read(id_)
                 self.i4_failed_means_nothing_in_flight(case)
                 self.i8_refunds_never_exceed_captures(case)
@@ -294,7 +294,7 @@ class Checker:
             )
 
     def nothing_due(self) -> bool:
-        return all(state[6] is None for state in self.world.book._state.values())
+        return all(payment.next_step_at is None for payment in self.world.book.standing())
 
     def at_rest(self) -> None:
         """Everything has healed, and whatever could be done was done."""
@@ -346,9 +346,4 @@ class Checker:
 
     def _read(self, id_: UUID) -> Case:
         book = self.world.book
-        return Case(
-            book._read(id_),
-            [rows.attempt_of(row) for row in book._attempts.get(id_, {}).values()],
-            rows.token_of(book._tokens.get(id_)),
-            [rows.refund_of(row) for row in book._refunds.get(id_, {}).values()],
-        )
+        return book._case(book._payments[PaymentId(id_)])

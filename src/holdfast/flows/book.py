@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from holdfast.domains.ledger.model import NewAccount, TransferKind
 from holdfast.domains.payments.model import Attempt, AttemptState, NewPayment, Refund, changed
-from holdfast.domains.payments.rules.cascade import BALANCE_RAIL
+from holdfast.domains.payments.rules.cascade import BALANCE_RAIL, keepable
+from holdfast.domains.payments.rules.lifecycle import FINAL
 from holdfast.flows import chart
 from holdfast.flows.draft import Draft
 
@@ -92,6 +93,8 @@ def _book(draft: Draft, attempt: Attempt) -> None:
     asked = draft.case.payment.asked
     asset, amount = attempt.amount.asset.code, attempt.captured_minor
     source, booked = chart.rail(attempt.rail, asset).code, chart.transfer_id(attempt.id, chart.BOOKED)
+    open_ = draft.case.payment.state not in FINAL and not draft.case.payment.cancel_asked
+    undecided = open_ and keepable(draft.case, attempt)
     if asked.funding == "absorb" and asked.payer_id is not None:
         payer = chart.payer(asked.payer_id, asset).code
         draft.move(booked, source, payer, amount)
@@ -102,6 +105,8 @@ def _book(draft: Draft, attempt: Attempt) -> None:
         words = (
             f"{attempt.rail} charged what is not kept: it is owed to the payer until it is back at its source"
         )
+    if undecided:
+        words = f"{attempt.rail} charged: it stands as the payer's until it is clear whether it is kept"
     draft.note("late_money", words, attempt, amount_minor=amount)
 
 

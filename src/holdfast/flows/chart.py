@@ -18,7 +18,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from uuid import UUID
 
-from holdfast.base.ids import AccountId, MerchantId, PayerId, TransferId, public
+from holdfast.base.ids import AccountId, MerchantId, PayerId, TransferId, public, uuid_of
 from holdfast.domains.ledger.model import NewAccount
 
 _CACHE = 65_536
@@ -86,7 +86,7 @@ def transfer_id(of: UUID, purpose: int) -> TransferId:
 
     Only random bits change, so it stays as time-ordered as `of`.
     """
-    return TransferId(UUID(int=of.int ^ (purpose * _SPREAD & _LOW_62)))
+    return TransferId(uuid_of(of.int ^ (purpose * _SPREAD & _LOW_62)))
 
 
 PAID, BOOKED, GIVEN_BACK, FUNDED, RESERVED, ADVANCED, OWED, REFUND_HELD, REFUND_DONE = range(1, 10)

@@ -11,6 +11,7 @@ from holdfast.base.clock import Clock
 from holdfast.base.ids import AccountId, AttemptId, IdSource, MerchantId, PaymentId, RefundId
 from holdfast.domains.ledger.model import NewAccount
 from holdfast.domains.ledger.ports import CommitLane, Ledger
+from holdfast.domains.payments import store
 from holdfast.domains.payments.model import (
     Attempt,
     Case,
@@ -24,6 +25,7 @@ from holdfast.domains.payments.ports import Rail, RailTraits
 from holdfast.domains.payments.rules.router import Router
 from holdfast.domains.payments.rules.routing import Ticket
 from holdfast.domains.payments.rules.settings import PaySettings as PaySettings
+from holdfast.platform.unit import Write
 
 _TICKETS_MAX = 100_000
 
@@ -83,12 +85,48 @@ class PaymentBook(Protocol):
         ...
 
 
+class Writer(Protocol):
+    """Builds the writes that keep payments: the module `store`, or `memory.Values`."""
+
+    def open_payment(self, payment: Payment) -> Write:
+        """Add a payment."""
+        ...
+
+    def open_as(self, opening: Write, payment: Payment) -> Write:
+        """Add `payment`, which was asked for as `opening` says."""
+        ...
+
+    def save_payment(self, payment: Payment) -> Write:
+        """Change a payment's state."""
+        ...
+
+    def save_plan(self, payment: Payment) -> Write:
+        """Change a payment's methods, plan and deadline."""
+        ...
+
+    def save_attempt(self, attempt: Attempt) -> Write:
+        """Add or change an attempt."""
+        ...
+
+    def add_send(self, send: SendRecord) -> Write:
+        """Record a request before it is sent."""
+        ...
+
+    def add_entry(self, entry: JournalEntry) -> Write:
+        """Add a line to a payment's journal."""
+        ...
+
+    def save_refund(self, refund: Refund) -> Write:
+        """Add or change a refund."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Desk:
     """All that the flows of payments need.
 
     `tickets`: calls whose outcome is unknown, to be corrected when it is known. `opened`: accounts known
-    to be there.
+    to be there. `writer` builds what the book reads.
     """
 
     clock: Clock
@@ -102,6 +140,7 @@ class Desk:
     traits: dict[str, RailTraits] = field(default_factory=dict)
     tickets: dict[AttemptId, Ticket] = field(default_factory=dict)
     opened: set[AccountId] = field(default_factory=set)
+    writer: Writer = store
 
     def __post_init__(self) -> None:
         self.traits.update({name: rail.traits for name, rail in self.rails.items()})

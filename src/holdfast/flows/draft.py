@@ -209,19 +209,20 @@ class Draft:
         return outcome
 
     def _rows(self, payment: Payment) -> list[Write]:
-        rows = [self._opening(payment) if self._fresh else store.save_payment(payment)]
+        writer = self._desk.writer
+        rows = [self._opening(payment) if self._fresh else writer.save_payment(payment)]
         if self._replan:
-            rows.append(store.save_plan(payment))
-        rows += [store.save_attempt(a) for a in self.case.attempts if a.id in self._attempts]
+            rows.append(writer.save_plan(payment))
+        rows += [writer.save_attempt(a) for a in self.case.attempts if a.id in self._attempts]
         if self._token:
             rows.append(store.save_token(payment.id, self.case.token))
-        rows += [store.add_send(send) for send in self._sends]
-        rows += [store.save_refund(refund) for refund in self._refunds.values()]
+        rows += [writer.add_send(send) for send in self._sends]
+        rows += [writer.save_refund(refund) for refund in self._refunds.values()]
         at = payment.lines - len(self._lines)
         now = self.now
         for i, (attempt, op, event, words, facts) in enumerate(self._lines):
             rows.append(
-                store.add_entry(JournalEntry(payment.id, at + i, now, attempt, op, event, words, facts))
+                writer.add_entry(JournalEntry(payment.id, at + i, now, attempt, op, event, words, facts))
             )
         rows += [announce(event) for event in self._made_events(payment)]
         rows += self.writes
@@ -230,7 +231,8 @@ class Draft:
         return rows
 
     def _opening(self, payment: Payment) -> Write:
-        return store.open_payment(payment) if self.opening is None else store.open_as(self.opening, payment)
+        writer = self._desk.writer
+        return writer.open_payment(payment) if self.opening is None else writer.open_as(self.opening, payment)
 
     def _made_events(self, payment: Payment) -> list[Event]:
         asked, ids = payment.asked, self._desk.ids

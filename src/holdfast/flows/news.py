@@ -10,8 +10,10 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from holdfast.base.ids import AttemptId, RefundId, public
+from holdfast.base.values import quick
 from holdfast.domains.payments.model import Attempt, AttemptState, Evidence, Op, changed
 from holdfast.domains.payments.ports import Said
+from holdfast.domains.payments.rules.cascade import key_lives
 from holdfast.domains.payments.rules.evidence import Heard, learn
 from holdfast.domains.payments.rules.lifecycle import FINAL, GONE, attempt_after
 from holdfast.domains.payments.rules.refunds import learn_refund
@@ -26,6 +28,7 @@ _UNSETTLED: Final = frozenset(
 )
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class News:
     """What came back and is not durable yet. `refund`: it speaks of that refund."""
@@ -93,9 +96,28 @@ def _next_step(desk: Desk, draft: Draft, before: Attempt, after: Attempt, heard:
         if before.state is not _S.CAPTURING:
             return after
         tries = before.tries + 1
-    return changed(
-        after, tries=tries, next_at=draft.now + pause(desk, draft, after, tries), updated_at=draft.now
-    )
+    wait = pause(desk, draft, after, tries)
+    if _acts_next(desk, after, heard, draft.now):
+        wait = min(wait, timedelta(seconds=desk.settings.pauses_s[0]))
+    return changed(after, tries=tries, next_at=draft.now + wait, updated_at=draft.now)
+
+
+def _acts_next(desk: Desk, after: Attempt, heard: Heard, now: datetime) -> bool:
+    """Whether a rail that was asked is there again, and has left something that we can do about it.
+
+    Then there is nothing to wait for. What is done about it is followed by the usual pause when it does not
+    help, so this makes one step more of each.
+    """
+    if heard.op is not Op.QUERY or heard.said in _UNANSWERED:
+        return False
+    if after.state in (_S.CANCELING, _S.RETURNING):
+        return True
+    traits = desk.traits[after.rail]
+    repeats = after.state is _S.CAPTURING or (after.state is _S.UNKNOWN and not traits.one_step)
+    return repeats and key_lives(after, traits, now)
+
+
+_UNANSWERED: Final = frozenset({Said.UNKNOWN, Said.NOT_SENT, Said.NOT_DONE, Said.PENDING})
 
 
 def pause(desk: Desk, draft: Draft, attempt: Attempt, tries: int) -> timedelta:

@@ -230,7 +230,7 @@ async def _from_balance(desk: Desk, draft: Draft, step: Step, answer: Answer | N
     draft.put(attempt)
     pay_from_balance(draft, attempt)
     draft.answer = _of_case(answer)
-    draft.opening = store.open_payment(opened_only)
+    draft.opening = desk.writer.open_payment(opened_only)
     outcome = await draft.commit(if_refused=(draft.opening,))
     if outcome.status == "committed":
         return draft.case.payment

@@ -11,6 +11,7 @@ from holdfast.base.errors import ensure
 from holdfast.base.ids import AttemptId, RefundId, public
 from holdfast.base.limits import RAIL_CALL_TIMEOUT_S_MAX
 from holdfast.base.money import Money
+from holdfast.base.values import quick
 from holdfast.domains.payments.model import (
     Attempt,
     AttemptState,
@@ -35,6 +36,7 @@ from holdfast.flows.news import News
 _HASH_BYTES: Final = 16
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Request:
     """A request whose record is in the draft. `ticket`: a first try, whose outcome the router counts."""

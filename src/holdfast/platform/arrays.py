@@ -146,6 +146,42 @@ for _short, _long in _SHORT.items():
     _ELEMENT[_short] = _ELEMENT[_long]
 
 
+_NoneType: Final = type(None)
+_pack_bigint: Final = struct.Struct("!iq").pack
+_DISTINCT: Final[dict[str, Callable[[Sequence[Any]], list[bytes]]]] = {
+    "bigint": lambda rows: [_pack_bigint(8, v) for v in rows],
+    "bytea": lambda rows: [_length(len(v)) + v for v in rows],
+    "text": lambda rows: [_length(len(v)) + v for v in map(str.encode, rows)],
+    "uuid": lambda rows: [_SIXTEEN + v.int.to_bytes(16, "big") for v in rows],
+}
+"""Kinds whose columns, unless all equal, hold mostly different values: how to pack them without nulls."""
+_DISTINCT["int8"] = _DISTINCT["bigint"]
+
+
+def _all_equal(rows: Sequence[object], kind: str) -> bool:
+    """Tell whether a column holds one value only. UUIDs count as different: to compare them costs more."""
+    first = rows[0]
+    if kind == "uuid":
+        return len(rows) == 1 or (first is None and rows.count(None) == len(rows))
+    return first == rows[-1] and rows.count(first) == len(rows)
+
+
+def _parts(kind: str, rows: Sequence[Any]) -> tuple[list[bytes], bool]:
+    """Return each value packed, those that repeat packed once, and whether there is a null."""
+    encode = _ELEMENT[kind]
+    if kind == "uuid":
+        parts = [_NULL if value is None else encode(value) for value in rows]
+        return parts, True
+    packed: dict[object, bytes] = {None: _NULL}
+    parts = []
+    for value in rows:
+        part = packed.get(value)
+        if part is None:
+            part = packed[value] = encode(value)
+        parts.append(part)
+    return parts, None in rows
+
+
 def column(kind: str, values: Iterable[object]) -> Packed:
     """Pack a column of PostgreSQL type `kind`; `None` is null. For jsonb a `str` is JSON text already.
 
@@ -154,25 +190,17 @@ def column(kind: str, values: Iterable[object]) -> Packed:
     """
     if kind not in _OIDS:
         raise Broken(f"columns of type {kind!r} cannot be packed; known are {', '.join(_OIDS)}")
-    encode = _ELEMENT[kind]
-    if kind == "jsonb":
-        values = map(_json_text, values)
-    packed: dict[object, bytes] = {}
-    parts: list[bytes] = []
-    nulls = False
+    rows = tuple(map(_json_text, values)) if kind == "jsonb" else tuple(values)
     try:
-        if kind == "uuid":  # no two are the same, and their hash costs more than packing
-            parts = [_NULL if value is None else encode(value) for value in values]
-            return Packed(_head(_OIDS[kind], len(parts), nulls=_NULL in parts) + b"".join(parts))
-        for value in values:
-            part = packed.get(value)
-            if part is None:
-                if value is None:
-                    nulls, part = True, _NULL
-                else:
-                    part = encode(value)
-                packed[value] = part
-            parts.append(part)
+        if rows and _all_equal(rows, kind):
+            first = rows[0]
+            part = _NULL if first is None else _ELEMENT[kind](first)
+            return Packed(_head(_OIDS[kind], len(rows), nulls=first is None) + part * len(rows))
+        distinct = _DISTINCT.get(kind)
+        if distinct is None or _NoneType in set(map(type, rows)):
+            parts, nulls = _parts(kind, rows)
+        else:
+            parts, nulls = distinct(rows), False
     except (TypeError, ValueError, AttributeError, struct.error, OverflowError) as error:
         raise Broken(f"a value does not fit a column of type {kind}: {error}") from error
     return Packed(_head(_OIDS[kind], len(parts), nulls=nulls) + b"".join(parts))

@@ -37,6 +37,11 @@ select position from asked join claimed using (caller, key)
 """,
     ("text", "text", "bytea", "text", "timestamptz"),
     rank=10,
+    sure="""
+insert into idempotency.claims (caller, key, fingerprint, subject, claimed_at)
+select * from unnest(%b::text[], %b::text[], %b::bytea[], %b::text[], %b::timestamptz[])
+    as r(caller, key, fingerprint, subject, claimed_at) order by caller, key
+""",
 )
 
 ANSWER: Final = Statement(

@@ -25,10 +25,12 @@ from uuid import UUID
 import msgspec
 
 from holdfast.base.ids import EventId
+from holdfast.base.values import quick
 from holdfast.platform.db import Connection, Database
 from holdfast.platform.unit import Statement, Write
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Event:
     """Something that happened.

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
+
+from holdfast.base.values import quick
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,22 +27,25 @@ class Statement:
 
     A guard's statement returns the 1-based positions (`with ordinality`) of the rows whose condition holds,
     and locks what it checks, in the order of its primary key. `name` is unique; a memory store answers to it.
+    `sure` is the same guard for a commit that is sent in one go: it raises when any row does not hold (a
+    unique index does), and then whoever sent it looks closer with `sql`. Empty: there is no such form.
     """
 
     name: str
     sql: str
     columns: tuple[str, ...]
     rank: int = 100
+    sure: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(NamedTuple):
     """One row for `statement`; it happens if and only if its unit commits."""
 
     statement: Statement
     row: tuple[object, ...]
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Guard:
     """A condition that must hold at commit, or the unit changes nothing (outcome `conflict`).

@@ -1,11 +1,15 @@
 """The commit lane: callers that arrive together share one durable commit.
 
-There is no timer. One batch is under way at a time; whoever arrives meanwhile is in the next one, so that
-batches are small when there is little to do and large when there is much. A batch is one transaction:
+There is no timer. Whoever arrives while a batch is under way is in the next one, so that batches are small
+when there is little to do and large when there is much. Where enough have gathered, a second batch may be
+under way on a connection of its own (`commits_max`), so that the database works while this process makes the
+next ones ready; the two keep each other's order by locks, as two processes do. A batch is one transaction:
 
     guards -> transfers -> rows of other domains -> commit
 
-and in the usual case one exchange with the database, or two when something is guarded. When a batch fails
+and in the usual case one exchange with the database: sent as if every guard held and no transfer could be
+refused, by statements that raise when that is not so. Then guards and transfers are looked at first, and
+what follows is sent after. When a batch fails
 with an error of the database it is tried once more (two processes may have met), and then its units are
 committed one by one, so that only the unit at fault is told. While the database works on a full batch, the
 next full one is made ready.
@@ -29,6 +33,7 @@ from holdfast.base.errors import HoldfastError, Unavailable
 from holdfast.base.limits import (
     BATCH_TRANSFERS_MAX,
     LANE_BATCH_UNITS_MAX,
+    LANE_OVERLAP_UNITS_MIN,
     LANE_QUEUE_UNITS_MAX,
     LINKED_TRANSFERS_MAX,
 )
@@ -45,6 +50,8 @@ from holdfast.platform.unit import Guard, Statement, Write
 _FIND_OUT_TRIES: Final = 5
 _FIND_OUT_PAUSE_S: Final = 1.0
 _TRIES_MAX: Final = 2
+_GUESS_LOST: Final = frozenset({posting.NEEDS_A_CLOSER_LOOK, "23505"})
+"""What is raised by a batch sent in one go that needs a closer look: by posting, or by a guard's index."""
 _CAUTIOUS_BATCHES: Final = 16
 """After a refusal, so many batches are not sent with their commit.
 
@@ -88,7 +95,8 @@ class GroupCommitLane:
 
     One for each process is enough; several processes keep each other's order by locks.
 
-    `batch_transfers_max` bounds the transfers of one commit (a benchmark sets it).
+    `batch_transfers_max` bounds the transfers of one commit (a benchmark sets it); `commits_max` how many
+    are under way at a time.
     """
 
     def __init__(
@@ -97,14 +105,15 @@ class GroupCommitLane:
         clock: Clock | None = None,
         *,
         batch_transfers_max: int = BATCH_TRANSFERS_MAX,
+        commits_max: int = 1,
     ) -> None:
         self._database = database
         self._clock = clock or SystemClock()
         self._batch_transfers_max = batch_transfers_max
         self._queue: deque[Job] = deque()
         self._waiting_transfers = 0
-        self._runner: asyncio.Task[None] | None = None
-        self._committing = False
+        self._commits_max = commits_max
+        self._runners: set[asyncio.Task[None]] = set()
         self._cautious = 0
         self.batches = 0
         """Batches committed so far, for metrics."""
@@ -134,8 +143,8 @@ class GroupCommitLane:
 
     async def drain(self) -> None:
         """Wait until nothing is under way."""
-        while self._runner is not None and not self._runner.done():
-            await asyncio.wait([self._runner])
+        while self._runners:
+            await asyncio.wait(self._runners)
 
     def _enqueue(
         self, groups: tuple[Group, ...], unit: Unit, count: int
@@ -146,20 +155,33 @@ class GroupCommitLane:
         done: asyncio.Future[tuple[UnitOutcome, list[list[Posting]]]] = loop.create_future()
         self._queue.append(Job(groups, unit, done, count))
         self._waiting_transfers += count
-        if self._runner is None or self._runner.done():
-            self._runner = loop.create_task(self._run())
+        if len(self._runners) < self._commits_max and self._worth_a_commit(running=len(self._runners)):
+            runner = loop.create_task(self._run())
+            self._runners.add(runner)
+            runner.add_done_callback(self._runners.discard)
         return done
 
+    def _worth_a_commit(self, *, running: int) -> bool:
+        """Tell whether what waits is begun beside `running` batches, or left for when one of them ends."""
+        return len(self._queue) >= (LANE_OVERLAP_UNITS_MIN if running else 1)
+
     async def _run(self) -> None:
-        while self._queue:
-            try:
-                async with self._database.connection() as connection:
-                    await self._drive(connection)
-            except DatabaseUnavailable as error:
-                for job in self._queue:
-                    _fail(job, error)
-                self._queue.clear()
-                self._waiting_transfers = 0
+        try:
+            while self._worth_a_commit(running=len(self._runners) - 1):
+                try:
+                    async with self._database.connection() as connection:
+                        await self._drive(connection)
+                except DatabaseUnavailable as error:
+                    if len(self._runners) > 1:
+                        return  # another has a connection, and goes on with what waits
+                    for job in self._queue:
+                        _fail(job, error)
+                    self._queue.clear()
+                    self._waiting_transfers = 0
+        finally:  # at once: whoever comes next must not take this one for running
+            runner = asyncio.current_task()
+            if runner is not None:
+                self._runners.discard(runner)
 
     async def _drive(self, connection: Connection) -> None:
         """Commit batch after batch on one connection until nothing is left or it breaks."""
@@ -171,7 +193,8 @@ class GroupCommitLane:
             batch = self._take() if full and not commit.done() else _NOTHING
             await commit
             if not batch.jobs and not connection.closed:
-                batch = self._take()
+                worth = self._worth_a_commit(running=len(self._runners) - 1)
+                batch = self._take() if worth else _NOTHING
             elif connection.closed:
                 for job in batch.jobs:
                     _fail(job, DatabaseUnavailable())
@@ -231,14 +254,14 @@ class GroupCommitLane:
         error: psycopg.Error | None = None
         tries = 0
         while tries < _TRIES_MAX:
-            self._committing = False
             batch.forget()
             try:
                 await self._attempt(connection, batch)
             except psycopg.Error as raised:
                 error = raised
-                await _roll_back(connection, committing=self._committing)
-                if raised.sqlstate == posting.NEEDS_A_CLOSER_LOOK:
+                await _roll_back(connection, committing=batch.committing)
+                if raised.sqlstate in _GUESS_LOST and not batch.looked_at:
+                    batch.looked_at = True
                     self._cautious = _CAUTIOUS_BATCHES
                 else:
                     tries += 1
@@ -256,18 +279,20 @@ class GroupCommitLane:
     async def _attempt(self, connection: Connection, batch: _Batch) -> None:
         """Run one transaction.
 
-        All at once when nothing is guarded and refusals are rare, else in two exchanges or more.
+        All at once when every guard can be sent so and refusals are rare, else in two exchanges or more.
         """
         jobs, plan = batch.jobs, batch.plan
-        if not any(job.unit.guards for job in jobs) and (plan is None or (plan.plain and not self._cautious)):
+        sure = all(guard.statement.sure for job in jobs for guard in job.unit.guards)
+        if sure and not batch.looked_at and (plan is None or plan.plain) and not self._cautious:
             batch.expect_all_posted()
+            checks = [command for command, _ in _guards(jobs, claims=None, sure=True)]
             post = [] if plan is None else [(posting.POST, plan.parameters(strict=True))]
-            self._committing = True
-            await exchange(connection, [_BEGIN, *post, *_writes(jobs), _COMMIT])
+            batch.committing = True
+            await exchange(connection, [_BEGIN, *checks, *post, *_writes(jobs), _COMMIT])
             return
         self._cautious = max(0, self._cautious - 1)
         await self._guarded(connection, batch)
-        self._committing = True
+        batch.committing = True
         await exchange(connection, [*_writes(jobs), _COMMIT])
 
     async def _guarded(self, connection: Connection, batch: _Batch) -> None:
@@ -336,9 +361,14 @@ class _Batch:
 
     jobs: list[Job]
     plan: Plan | None
+    committing: bool = False
+    """The commit was sent, so it may have happened."""
+    looked_at: bool = False
+    """It was sent in one go and needs a closer look."""
 
     def forget(self) -> None:
         """Take back what an earlier try found out."""
+        self.committing = False
         for job in self.jobs:
             job.postings, job.guard_failed, job.moved = [], None, True
 
@@ -381,8 +411,10 @@ async def _roll_back(connection: Connection, *, committing: bool) -> None:
 Owners = list[tuple[Job, int]]
 
 
-def _guards(jobs: Iterable[Job], *, claims: bool | None) -> list[tuple[Command, Owners]]:
-    """Group guards by statement, those that claim last. `claims` None: all of them."""
+def _guards(
+    jobs: Iterable[Job], *, claims: bool | None, sure: bool = False
+) -> list[tuple[Command, Owners]]:
+    """Group guards by statement, those that claim last. `claims` None: all of them. `sure`: as they raise."""
     found: dict[str, tuple[Statement, bool, list[Guard], Owners]] = {}
     for job in jobs:
         for position, guard in enumerate(job.unit.guards):
@@ -392,7 +424,7 @@ def _guards(jobs: Iterable[Job], *, claims: bool | None) -> list[tuple[Command, 
                 entry[3].append((job, position))
     ordered = sorted(found.values(), key=lambda e: (e[1], e[0].rank, e[0].name))
     return [
-        ((statement.sql, _columns(statement, [guard.row for guard in guards])), owners)
+        ((statement.sure if sure else statement.sql, _columns(statement, [g.row for g in guards])), owners)
         for statement, _, guards, owners in ordered
     ]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
-from typing import TypeVar
+from operator import attrgetter
 
 from holdfast.base.clock import Clock, SystemClock
 from holdfast.base.errors import Broken
@@ -29,9 +29,9 @@ from holdfast.domains.ledger.operations import chains
 from holdfast.domains.ledger.rules import ASSET_NUMBERS, RULE_NUMBERS, Books, Rulebook
 from holdfast.platform.unit import Write
 
-T = TypeVar("T")
 Apply = Callable[[tuple[object, ...]], None]
 Holds = Callable[[tuple[object, ...]], bool]
+_RANK = attrgetter("statement.rank")
 
 
 class MemoryLedger:
@@ -215,19 +215,25 @@ class MemoryLane:
     def _guard_failed(self, unit: Unit) -> int | None:
         for claims in (False, True):
             for position, guard in enumerate(unit.guards):
-                if guard.claims is claims and not self._handler(self._holds, guard.statement.name)(guard.row):
+                if guard.claims is not claims:
+                    continue
+                holds = self._holds.get(guard.statement.name)
+                if holds is None:
+                    raise Broken(_nobody(guard.statement.name))
+                if not holds(guard.row):
                     return position
         return None
 
     def _write(self, writes: Sequence[Write]) -> None:
         if len(writes) > 1:
-            writes = sorted(writes, key=lambda w: w.statement.rank)
+            writes = sorted(writes, key=_RANK)
+        handlers = self._apply
         for write in writes:
-            self._handler(self._apply, write.statement.name)(write.row)
+            handler = handlers.get(write.statement.name)
+            if handler is None:
+                raise Broken(_nobody(write.statement.name))
+            handler(write.row)
 
-    @staticmethod
-    def _handler(handlers: dict[str, T], name: str) -> T:
-        handler = handlers.get(name)
-        if handler is None:
-            raise Broken(f"no memory store answers to the statement {name!r}")
-        return handler
+
+def _nobody(name: str) -> str:
+    return f"no memory store answers to the statement {name!r}"

@@ -9,6 +9,7 @@ from enum import IntEnum
 from typing import Literal
 
 from holdfast.base.ids import AccountId, TransferId
+from holdfast.base.values import quick
 from holdfast.platform.unit import Guard, UnitStatus, Write
 
 Rule = Literal["free", "debits_must_not_exceed_credits", "credits_must_not_exceed_debits"]
@@ -51,6 +52,7 @@ TransferKind = Literal["posted", "pending", "post_pending", "void_pending", "exp
 """`expire_pending` is made by the ledger itself when a hold lapses; nobody may ask for it."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class NewTransfer:
     """A transfer to make, from `debit` to `credit`, both of `asset`.
@@ -111,6 +113,7 @@ class Outcome(IntEnum):
         return self in (Outcome.POSTED, Outcome.EXISTS)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Posting:
     """The answer to one `NewTransfer`: its outcome and the amount that it moved or reserved, minor units."""
@@ -120,6 +123,7 @@ class Posting:
     amount_minor: int = 0
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Unit:
     """What must commit together.
@@ -133,6 +137,7 @@ class Unit:
     guards: tuple[Guard, ...] = ()
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class UnitOutcome:
     """What became of a unit. `guard_failed` is the position of the guard that did not hold (`conflict`)."""

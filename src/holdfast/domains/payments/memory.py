@@ -19,7 +19,9 @@ from holdfast.domains.payments.model import (
     PaymentState,
     Refund,
     SendRecord,
+    changed,
 )
+from holdfast.platform.unit import Write
 
 Row = tuple[Any, ...]
 
@@ -39,23 +41,64 @@ class Lane(Protocol):
         ...
 
 
-_ASKED, _PLAN = len(rows.ASKED), len(rows.PLAN)
-_STATE_AT, _LEASE_AT, _NEXT_AT, _UPDATED_AT, _DRIVER_AT, _VERSION_AT = 0, 7, 6, 5, 4, 3
+class Values:
+    """Builds writes that carry the value itself in place of its row, for a `MemoryBook` alone.
+
+    What a drill writes is seldom read, and never by another process: it needs no rows.
+    """
+
+    @staticmethod
+    def open_payment(payment: Payment) -> Write:
+        """Add a payment."""
+        return Write(store.OPEN, (payment,))
+
+    @staticmethod
+    def open_as(opening: Write, payment: Payment) -> Write:
+        """Add `payment`, which was asked for as `opening` says."""
+        return Write(opening.statement, (payment,))
+
+    @staticmethod
+    def save_payment(payment: Payment) -> Write:
+        """Change a payment's state."""
+        return Write(store.SAVE, (payment,))
+
+    @staticmethod
+    def save_plan(payment: Payment) -> Write:
+        """Change a payment's methods, plan and deadline."""
+        return Write(store.PLAN, (payment,))
+
+    @staticmethod
+    def save_attempt(attempt: Attempt) -> Write:
+        """Add or change an attempt."""
+        return Write(store.ATTEMPT, (attempt,))
+
+    @staticmethod
+    def add_send(send: SendRecord) -> Write:
+        """Record a request before it is sent."""
+        return Write(store.SEND, (send,))
+
+    @staticmethod
+    def add_entry(entry: JournalEntry) -> Write:
+        """Add a line to a payment's journal."""
+        return Write(store.JOURNAL, (entry,))
+
+    @staticmethod
+    def save_refund(refund: Refund) -> Write:
+        """Add or change a refund."""
+        return Write(store.REFUND, (refund,))
 
 
 class MemoryBook:
-    """Holds rows exactly as the database would, and reads them the same way."""
+    """Holds payments in memory. Takes rows exactly as the database would, or the `Values` themselves."""
 
     def __init__(self, lane: Lane) -> None:
-        self._asked: dict[UUID, Row] = {}
-        self._plan: dict[UUID, Row] = {}
-        self._state: dict[UUID, Row] = {}
-        self._attempts: dict[UUID, dict[UUID, Row]] = {}
+        self._payments: dict[UUID, Payment] = {}
+        self._attempts: dict[UUID, dict[UUID, Attempt]] = {}
         self._by_remote: dict[tuple[str, str], tuple[UUID, UUID]] = {}
         self._tokens: dict[UUID, Row] = {}
-        self._sends: dict[UUID, list[Row]] = {}
-        self._journal: dict[UUID, list[Row]] = {}
-        self._refunds: dict[UUID, dict[UUID, Row]] = {}
+        self._sends: dict[UUID, list[SendRecord]] = {}
+        self._journal: dict[UUID, list[JournalEntry]] = {}
+        self._refunds: dict[UUID, dict[UUID, Refund]] = {}
         self._refund_of: dict[UUID, UUID] = {}
         self._evidence: dict[tuple[str, str], Row] = {}
         self._stand_ins: dict[tuple[UUID, str], int] = {}
@@ -78,61 +121,71 @@ class MemoryBook:
         lane.register_guard(store.STAND_IN.name, self._stand_in)
 
     def _open(self, row: Row) -> None:
-        id_ = row[0]
-        self._asked[id_] = row[:_ASKED]
-        self._plan[id_] = row[_ASKED : _ASKED + _PLAN]
-        self._set_state(id_, row[_ASKED + _PLAN :])
-        self._of_merchant.setdefault(row[1], []).append(id_)
+        payment = row[0] if len(row) == 1 else rows.payment_of(row)
+        self._keep(payment)
+        self._of_merchant.setdefault(payment.asked.merchant_id, []).append(payment.id)
 
     def _replan(self, row: Row) -> None:
-        self._plan[row[0]] = row[1:]
+        if len(row) > 1:
+            there = self._payments[row[0]]
+            self._payments[row[0]] = rows.payment_of(
+                rows.asked_row(there) + row[1:] + rows.state_row(there)
+            )
 
     def _save(self, row: Row) -> None:
-        self._set_state(row[0], row[1:])
+        if len(row) == 1:
+            self._keep(row[0])
+        else:
+            there = self._payments[row[0]]
+            self._keep(rows.payment_of(rows.asked_row(there) + rows.plan_row(there) + row[1:]))
 
-    def _set_state(self, id_: UUID, state: Row) -> None:
-        self._state[id_] = state
-        if state[_NEXT_AT] is not None:
-            heappush(self._due, (_due_at(state), state[_VERSION_AT], id_))
+    def _keep(self, payment: Payment) -> None:
+        self._payments[payment.id] = payment
+        if payment.next_step_at is not None:
+            heappush(self._due, (_due_at(payment, payment.next_step_at), payment.version, payment.id))
 
     def _attempt(self, row: Row) -> None:
-        id_, payment, rail = row[0], row[1], row[3]
+        attempt: Attempt = row[0] if len(row) == 1 else rows.attempt_of(row)
+        id_, payment = attempt.id, attempt.payment_id
         of_payment = self._attempts.get(payment)
         if of_payment is None:
             of_payment = self._attempts[payment] = {}
         if id_ not in of_payment:
-            self._by_remote[rail, row[9]] = (payment, id_)
-        of_payment[id_] = row
-        if row[10] is not None:
-            self._by_remote[rail, row[10]] = (payment, id_)
+            self._by_remote[attempt.rail, attempt.reference] = (payment, id_)
+        of_payment[id_] = attempt
+        if attempt.remote_id is not None:
+            self._by_remote[attempt.rail, attempt.remote_id] = (payment, id_)
 
     def _token(self, row: Row) -> None:
         self._tokens[row[0]] = row
 
     def _send(self, row: Row) -> None:
-        sends = self._sends.get(row[0])
+        send: SendRecord = row[0] if len(row) == 1 else rows.send_of(row)
+        sends = self._sends.get(send.attempt_id)
         if sends is None:
-            self._sends[row[0]] = [row]
+            self._sends[send.attempt_id] = [send]
         else:
-            sends.append(row)
+            sends.append(send)
 
     def _entry(self, row: Row) -> None:
-        entries = self._journal.get(row[0])
+        entry: JournalEntry = row[0] if len(row) == 1 else rows.journal_of(row)
+        entries = self._journal.get(entry.payment_id)
         if entries is None:
-            self._journal[row[0]] = [row]
+            self._journal[entry.payment_id] = [entry]
         else:
-            entries.append(row)
+            entries.append(entry)
 
     def _refund(self, row: Row) -> None:
-        self._refunds.setdefault(row[1], {})[row[0]] = row
-        self._refund_of[row[0]] = row[1]
+        refund: Refund = row[0] if len(row) == 1 else rows.refund_of(row)
+        self._refunds.setdefault(refund.payment_id, {})[refund.id] = refund
+        self._refund_of[refund.id] = refund.payment_id
 
     def _heard(self, row: Row) -> None:
         self._evidence.setdefault((row[0], row[1]), row)
 
     def _at_version(self, row: Row) -> bool:
-        state = self._state.get(row[0])
-        return state is not None and state[_VERSION_AT] == row[1]
+        payment = self._payments.get(row[0])
+        return payment is not None and payment.version == row[1]
 
     def _stand_in(self, row: Row) -> bool:
         payer, asset, amount, limit = row
@@ -145,42 +198,44 @@ class MemoryBook:
     def _stand_in_back(self, row: Row) -> None:
         self._stand_ins[row[0], row[1]] -= row[2]
 
-    def _read(self, id_: UUID) -> Payment:
-        return rows.payment_of(self._asked[id_] + self._plan[id_] + self._state[id_])
-
     async def payment(self, id: PaymentId) -> Payment | None:  # noqa: A002 - the field's own word
         """Return a payment, or None."""
-        return self._read(id) if id in self._asked else None
+        return self._payments.get(id)
 
     async def case(self, id: PaymentId) -> Case | None:  # noqa: A002 - the field's own word
         """Return a payment with its attempts, its token and its refunds; or None."""
-        if id not in self._asked:
-            return None
-        attempts = [rows.attempt_of(row) for row in self._attempts.get(id, {}).values()]
-        refunds = [rows.refund_of(row) for row in self._refunds.get(id, {}).values()]
-        return Case(self._read(id), attempts, rows.token_of(self._tokens.get(id)), refunds)
+        payment = self._payments.get(id)
+        return None if payment is None else self._case(payment)
+
+    def _case(self, payment: Payment) -> Case:
+        return Case(
+            payment,
+            list(self._attempts.get(payment.id, {}).values()),
+            rows.token_of(self._tokens.get(payment.id)),
+            list(self._refunds.get(payment.id, {}).values()),
+        )
 
     async def attempts(self, payment_id: PaymentId) -> tuple[Attempt, ...]:
         """Return a payment's attempts, in order."""
-        return tuple(rows.attempt_of(row) for row in self._attempts.get(payment_id, {}).values())
+        return tuple(self._attempts.get(payment_id, {}).values())
 
     async def journal(self, payment_id: PaymentId, *, after: int = -1) -> tuple[JournalEntry, ...]:
         """Return a payment's journal from the entry after position `after`, in order."""
-        return tuple(rows.journal_of(row) for row in self._journal.get(payment_id, []) if row[1] > after)
+        return tuple(entry for entry in self._journal.get(payment_id, []) if entry.position > after)
 
     async def sends(self, payment_id: PaymentId) -> tuple[SendRecord, ...]:
         """Return every request that was journaled for a payment, by attempt and number."""
         attempts = self._attempts.get(payment_id, {})
-        return tuple(rows.send_of(row) for attempt in attempts for row in self._sends.get(attempt, []))
+        return tuple(send for attempt in attempts for send in self._sends.get(attempt, []))
 
     async def refunds(self, payment_id: PaymentId) -> tuple[Refund, ...]:
         """Return a payment's refunds, oldest first."""
-        return tuple(rows.refund_of(row) for row in self._refunds.get(payment_id, {}).values())
+        return tuple(self._refunds.get(payment_id, {}).values())
 
     async def refund(self, id: RefundId) -> Refund | None:  # noqa: A002 - the field's own word
         """Return a refund, or None."""
         payment = self._refund_of.get(id)
-        return None if payment is None else rows.refund_of(self._refunds[payment][id])
+        return None if payment is None else self._refunds[payment][id]
 
     async def listing(
         self,
@@ -198,20 +253,20 @@ class MemoryBook:
         for id_ in sorted(self._of_merchant.get(merchant_id, []), reverse=True):
             if len(found) == limit:
                 break
-            wanted = state is None or self._state[id_][_STATE_AT] == state.value
-            if wanted and (after is None or id_ < after):
-                found.append(self._read(id_))
+            payment = self._payments[id_]
+            if (state is None or payment.state is state) and (after is None or id_ < after):
+                found.append(payment)
         return tuple(found)
 
     async def find_attempt(self, rail: str, reference: str, remote_id: str | None) -> Attempt | None:
         """Return the attempt on `rail` that our `reference`, or the rail's own id, names."""
         found = self._by_remote.get((rail, reference)) or self._by_remote.get((rail, remote_id or ""))
-        return None if found is None else rows.attempt_of(self._attempts[found[0]][found[1]])
+        return None if found is None else self._attempts[found[0]][found[1]]
 
     async def attempts_on(self, rail: str, since: datetime, until: datetime) -> tuple[Attempt, ...]:
         """Return the attempts on `rail` created from `since` to before `until`."""
-        every = (row for of_payment in self._attempts.values() for row in of_payment.values())
-        return tuple(rows.attempt_of(row) for row in every if row[3] == rail and since <= row[13] < until)
+        every = (attempt for of_payment in self._attempts.values() for attempt in of_payment.values())
+        return tuple(a for a in every if a.rail == rail and since <= a.created_at < until)
 
     async def claim_due(self, now: datetime, lease_until: datetime, limit: int) -> list[Case]:
         """Take over up to `limit` payments that are due.
@@ -221,41 +276,23 @@ class MemoryBook:
         claimed: list[Case] = []
         while self._due and self._due[0][0] <= now and len(claimed) < limit:
             _, version, id_ = heappop(self._due)
-            state = self._state[id_]
-            if state[_VERSION_AT] != version or state[_NEXT_AT] is None:
+            payment = self._payments[id_]
+            if payment.version != version or payment.next_step_at is None:
                 continue
-            taken = list(state)
-            taken[_LEASE_AT] = lease_until
-            taken[_VERSION_AT] += 1
-            taken[_DRIVER_AT] += 1
-            self._set_state(id_, tuple(taken))
-            case = await self.case(PaymentId(id_))
-            if case is not None:
-                claimed.append(case)
+            taken = changed(payment, lease_until=lease_until, version=version + 1, driver=payment.driver + 1)
+            self._keep(taken)
+            claimed.append(self._case(taken))
         return claimed
 
-    def standing(self) -> Iterator[tuple[UUID, str, datetime, datetime | None]]:
-        """Yield where each payment stands, as (id, state, last change, when a worker looks at it again).
-
-        Cheap.
-        """
-        for id_, state in self._state.items():
-            yield id_, state[_STATE_AT], state[_UPDATED_AT], state[_NEXT_AT]
+    def standing(self) -> Iterator[Payment]:
+        """Yield each payment as it stands. Cheap."""
+        yield from self._payments.values()
 
     def everything(self) -> list[Case]:
         """Return every payment with all that belongs to it, in the order of opening: for auditors."""
-        return [
-            Case(
-                self._read(id_),
-                [rows.attempt_of(row) for row in self._attempts.get(id_, {}).values()],
-                rows.token_of(self._tokens.get(id_)),
-                [rows.refund_of(row) for row in self._refunds.get(id_, {}).values()],
-            )
-            for id_ in self._asked
-        ]
+        return [self._case(payment) for payment in self._payments.values()]
 
 
-def _due_at(state: Row) -> datetime:
-    next_step: datetime = state[_NEXT_AT]
-    lease: datetime | None = state[_LEASE_AT]
+def _due_at(payment: Payment, next_step: datetime) -> datetime:
+    lease = payment.lease_until
     return next_step if lease is None or lease < next_step else lease

@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, make_dataclass
+from dataclasses import fields as dataclass_fields
 from datetime import datetime
 from enum import IntEnum, StrEnum
-from typing import Any, Final, Literal, TypeVar
+from functools import cache
+from operator import attrgetter
+from typing import Any, Literal, TypeVar
 
 from holdfast.base.ids import AttemptId, InstrumentId, MerchantId, PayerId, PaymentId, RefundId
 from holdfast.base.money import Money
+from holdfast.base.values import quick
 
 T = TypeVar("T")
-_SET: Final = object.__setattr__
 
 
 def changed(value: T, **fields: Any) -> T:  # noqa: ANN401 - fields of any dataclass
     """Return a frozen slotted dataclass with some fields changed.
 
-    `dataclasses.replace` at a third of its time.
+    `dataclasses.replace` at a tenth of its time.
 
     Fields must be of the right name and type; no `__post_init__` runs.
     """
-    kind = type(value)
-    made = object.__new__(kind)
-    for name in kind.__slots__:  # type: ignore[attr-defined]
-        _SET(made, name, fields[name] if name in fields else getattr(value, name))
-    return made
+    kind: type = value.__class__
+    made = _open_copy(kind)(value)
+    for name, each in fields.items():
+        setattr(made, name, each)
+    made.__class__ = kind
+    return made  # type: ignore[no-any-return]
+
+
+@cache
+def _open_copy(kind: type) -> Callable[[object], Any]:
+    """Return what copies a value of `kind` into one that can still be changed.
+
+    Its class has the same slots and is not frozen, so that its fields are set as fast as any; it is given the
+    class `kind` once it is as it should be.
+    """
+    names = tuple(each.name for each in dataclass_fields(kind))
+    twin = make_dataclass(kind.__name__, names, slots=True, eq=False, repr=False)
+    read = attrgetter(*names)
+    if len(names) == 1:
+        return lambda value: twin(read(value))
+    return lambda value: twin(*read(value))
 
 
 class Op(StrEnum):
@@ -89,6 +108,7 @@ class AttemptState(StrEnum):
     """It was charged but not kept, and given back in full."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Method:
     """One way that the payer offers.
@@ -102,6 +122,7 @@ class Method:
     token: str
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Step:
     """One step of a plan: try `method` on `rail`.
@@ -114,6 +135,7 @@ class Step:
     reason: str
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class NewPayment:
     """What a merchant asks for.
@@ -151,6 +173,7 @@ class CaptureToken:
     holder: AttemptId | None = None
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Payment:
     """A payment as it stands. `version` rises with each change and fences whoever carries it out."""
@@ -192,6 +215,7 @@ class Payment:
         return self.state in (PaymentState.SUCCEEDED, PaymentState.FAILED, PaymentState.CANCELED)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One try.
@@ -242,6 +266,7 @@ class Attempt:
     """Its charge is not kept (so far) and stands in the ledger as owed to the payer."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class SendRecord:
     """The durable record of one request, made before a byte of it leaves.
@@ -261,6 +286,7 @@ class SendRecord:
     """The epoch of the capture token under which it was sent, where it may make money leave for good."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
     """One line of a payment's own journal: each decision and each request, before and after.

@@ -8,6 +8,7 @@ from enum import IntEnum, StrEnum
 from typing import Protocol
 
 from holdfast.base.money import Money
+from holdfast.base.values import quick
 from holdfast.domains.payments.model import Evidence as Evidence
 from holdfast.domains.payments.model import Op as Op
 
@@ -95,6 +96,7 @@ class RailTraits:
         return self.fence is FenceClass.F2 or self.cancels_unseen
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Order:
     """One request to a rail.
@@ -120,6 +122,7 @@ class Order:
     """
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What came back.

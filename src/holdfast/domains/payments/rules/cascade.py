@@ -409,7 +409,7 @@ def _find_out(
     turn = attempt.tries % 2 == 0
     backup = traits.backup and attempt.tries % 4 == 0
     if attempt.state is _S.CAPTURING:
-        if turn and _key_lives(attempt, traits, now):
+        if turn and key_lives(attempt, traits, now):
             why = f"ask {rail} to capture again, with the same key: it happens once"
             return Send(Op.CAPTURE, why, attempt, repeat=True, use_backup=backup)
         return Send(Op.QUERY, f"ask {rail} whether it captured", attempt)
@@ -425,7 +425,7 @@ def _find_out(
         return Send(Op.QUERY, f"ask {rail} what became of it", attempt)
     may_start = wanted or not traits.one_step
     query_at = _query_at(attempt, traits)
-    repeats = attempt.state is _S.UNKNOWN and may_start and _key_lives(attempt, traits, now)
+    repeats = attempt.state is _S.UNKNOWN and may_start and key_lives(attempt, traits, now)
     if repeats and (turn or query_at > now):
         why = f"ask {rail} again with the same key: it charges once at most"
         return Send(Op.AUTHORIZE, why, attempt, repeat=True, use_backup=backup)
@@ -445,7 +445,7 @@ def _query_at(attempt: Attempt, traits: RailTraits) -> datetime:
     return since + timedelta(seconds=traits.query_wait_s)
 
 
-def _key_lives(attempt: Attempt, traits: RailTraits, now: datetime) -> bool:
+def key_lives(attempt: Attempt, traits: RailTraits, now: datetime) -> bool:
     """Whether the rail still knows the key: past that, repeating would be a new request."""
     if attempt.expires_at is not None and now >= attempt.expires_at:
         return False

@@ -13,12 +13,14 @@ from datetime import datetime
 from typing import Final
 
 from holdfast.base.money import Money
+from holdfast.base.values import quick
 from holdfast.domains.payments.model import Attempt, AttemptState, Evidence, Op, changed
 from holdfast.domains.payments.ports import Answer, RailTraits, Said
 from holdfast.domains.payments.rules.lifecycle import attempt_after
 from holdfast.domains.payments.rules.settings import Rules
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Heard:
     """One piece of news of an attempt.

@@ -73,6 +73,6 @@ class PaySettings:
     again_after_decline: int = 1
     pending_patience_s: float = 6.0
     live_pauses_s: tuple[float, ...] = (0.2, 0.5, 1.0, 2.0, 3.0, 5.0)
-    pauses_s: tuple[float, ...] = (1.0, 3.0, 10.0, 30.0, 120.0, 600.0, 3600.0)
+    pauses_s: tuple[float, ...] = (1.0, 3.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 3600.0)
     resolve_together_max: int = 32
     rules: Rules = field(default_factory=Rules)
