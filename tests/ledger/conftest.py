@@ -28,6 +28,7 @@ CLAIM = Statement(
                 on conflict do nothing returning name)
     select u.position from u join claimed using (name)""",
     ("text",),
+    sure="insert into claims (name) select name from unnest(%b::text[]) as u (name) order by name",
 )
 VERSION = Statement(
     "test.version",
@@ -141,8 +142,9 @@ async def emptied(shared_dsn: str) -> AsyncIterator[Database]:
     await database.close()
 
 
-def on_postgres(database: Database, clock: StillClock) -> Stage:
-    return Stage(PostgresLedger(database, clock), GroupCommitLane(database, clock), clock, Side(), database)
+def on_postgres(database: Database, clock: StillClock, *, commits_max: int = 1) -> Stage:
+    lane = GroupCommitLane(database, clock, commits_max=commits_max)
+    return Stage(PostgresLedger(database, clock), lane, clock, Side(), database)
 
 
 def in_memory(clock: StillClock) -> Stage:

@@ -136,6 +136,34 @@ async def test_units_that_arrive_together_share_commits_and_keep_their_order(emp
     assert lane.batches <= 3
 
 
+async def test_commits_that_overlap_claim_each_key_once_and_keep_the_rules_of_accounts(
+    emptied: Database, shared_dsn: str
+) -> None:
+    """Three at a time, every key wanted twice, and money for 100 of 400: what stands is what was answered."""
+    stage = on_postgres(emptied, StillClock(), commits_max=3)
+    await opened(stage)
+
+    async def caller(number: int) -> list[str]:
+        units = [
+            Unit(
+                (move(PAYER, SHOP, 1),),
+                writes=(note(f"paid {key}"),),
+                writes_if_refused=(note(f"declined {key}"),),
+                guards=(claim(f"key {key}"),),
+            )
+            for key in range(number % 200, 400, 200)
+        ]
+        return [(await stage.lane.submit(unit)).status for unit in units]
+
+    found = [status for each in await asyncio.gather(*map(caller, range(400))) for status in each]
+    assert [found.count(s) for s in ("committed", "refused", "conflict")] == [100, 300, 400]
+    notes = await stage.notes()
+    assert sum(name.startswith("paid") for name in notes) == 100
+    assert len(notes) == len(await stage.claims()) == 400
+    assert (await stage.ledger.balances([SHOP]))[SHOP].net_minor == 100
+    assert verify(shared_dsn).findings == []
+
+
 async def test_a_unit_that_breaks_a_constraint_fails_alone(emptied: Database) -> None:
     stage = on_postgres(emptied, StillClock())
     await opened(stage)
@@ -179,13 +207,19 @@ async def kill_backends(dsn: str, condition: str) -> int:
 
 
 async def test_a_connection_lost_before_the_commit_moves_nothing(emptied: Database, shared_dsn: str) -> None:
-    """The lane's transaction waits for a lock when its server process is killed."""
+    """The lane's transaction, checking a guard first, waits for a lock when its server process is killed."""
     stage = on_postgres(emptied, StillClock())
     await opened(stage)
     async with await psycopg.AsyncConnection.connect(shared_dsn) as holder:
         await holder.execute("select from ledger.balances where number = 2 for update")
         task = asyncio.ensure_future(
-            stage.lane.submit(Unit((move(PAYER, SHOP, 60),), writes=(note("lost"),), guards=(claim("lost"),)))
+            stage.lane.submit(
+                Unit(
+                    (move(PAYER, SHOP, 60),),
+                    writes=(note("lost"),),
+                    guards=(version_is("p", 1), claim("lost")),
+                )
+            )
         )
         while not await kill_backends(shared_dsn, "wait_event_type = 'Lock'"):
             await asyncio.sleep(0.01)
@@ -200,7 +234,7 @@ async def test_a_connection_lost_before_the_commit_moves_nothing(emptied: Databa
 async def test_a_connection_lost_with_the_commit_sent_is_found_out(
     emptied: Database, shared_dsn: str
 ) -> None:
-    """A plain batch is sent with its commit in one exchange.
+    """A batch without guards, or whose guards raise, is sent with its commit in one exchange.
 
     Whether it happened is looked up, not guessed.
     """
@@ -208,11 +242,14 @@ async def test_a_connection_lost_with_the_commit_sent_is_found_out(
     await opened(stage)
     async with await psycopg.AsyncConnection.connect(shared_dsn) as holder:
         await holder.execute("select from ledger.balances where number = 2 for update")
-        task = asyncio.ensure_future(stage.lane.submit(Unit((move(PAYER, SHOP, 60),))))
+        task = asyncio.ensure_future(
+            stage.lane.submit(Unit((move(PAYER, SHOP, 60),), guards=(claim("lost"),)))
+        )
         while not await kill_backends(shared_dsn, "wait_event_type = 'Lock'"):
             await asyncio.sleep(0.01)
     with pytest.raises(Unavailable):
         await task
+    assert await stage.claims() == set()
     assert (await stage.ledger.balances([SHOP]))[SHOP].net_minor == 0
 
 
@@ -229,11 +266,12 @@ async def test_a_lost_commit_without_transfers_is_unknown_not_failed(
             await task
 
 
+@pytest.mark.parametrize(("commits_max", "callers_count"), [(1, 8), (3, 60)])
 async def test_connections_killed_at_random_lose_and_double_nothing(
-    emptied: Database, shared_dsn: str
+    emptied: Database, shared_dsn: str, commits_max: int, callers_count: int
 ) -> None:
     """Every answer is true: posted stands once, unavailable moved nothing, unknown is settled by asking."""
-    stage = on_postgres(emptied, StillClock())
+    stage = on_postgres(emptied, StillClock(), commits_max=commits_max)
     await opened(stage)
     sent: list[tuple[NewTransfer, str]] = []
     over = asyncio.Event()
@@ -250,7 +288,7 @@ async def test_connections_killed_at_random_lose_and_double_nothing(
                 sent.append((t, "unavailable"))
                 await asyncio.sleep(0.005)
 
-    callers = [asyncio.ensure_future(caller()) for _ in range(8)]
+    callers = [asyncio.ensure_future(caller()) for _ in range(callers_count)]
     killed = 0
     while killed < 12:
         before = len(sent)

@@ -20,7 +20,7 @@ from holdfast.domains.payments.errors import (
     TransferRefused,
 )
 from holdfast.domains.payments.model import Payment, PaymentState
-from holdfast.domains.payments.ports import Answer, FenceClass, RailEvent, Said, SettlementRow
+from holdfast.domains.payments.ports import Answer, FenceClass, Order, RailEvent, Said, SettlementRow
 from holdfast.domains.payments.rules.settings import PaySettings
 from holdfast.flows import chart, pay, reconcile
 from holdfast.flows.explain import explain
@@ -416,6 +416,66 @@ def test_a_message_that_is_repeated_or_old_changes_nothing() -> None:
         for _ in range(3):
             await reconcile.on_rail_event(shop.desk, "north", event)
         assert await shop.book.payment(paid.id) == paid
+
+    play(scene, north)
+
+
+def test_a_rail_that_answers_again_is_asked_to_settle_its_doubts_at_once() -> None:
+    north = Scripted("north", *[SILENT] * 10)
+
+    async def scene(shop: Shop) -> None:
+        asked = shop.wants(500, deadline_at=shop.clock.now() + timedelta(seconds=20))
+        paid = await pay.create(shop.desk, asked)
+        await shop.rest()
+        lines = await shop.book.journal(paid.id)
+        first = next(i for i, line in enumerate(lines) if line.facts.get("said") == "not_found")
+        again = next(line for line in lines[first:] if line.event == "send")
+        assert again.at - lines[first].at <= timedelta(seconds=1)
+        assert await states(shop, paid) == ["north canceled"]
+
+    play(scene, north)
+
+
+def test_a_rail_that_knows_of_nothing_is_not_asked_in_haste_when_asking_is_all_there_is() -> None:
+    north = one_step("north", SILENT, *[Answer(Said.NOT_FOUND)] * 500, fence=FenceClass.F0)
+
+    async def scene(shop: Shop) -> None:
+        await pay.create(shop.desk, shop.wants(500, deadline_at=shop.clock.now() + timedelta(seconds=20)))
+        end = shop.clock.monotonic_s() + 3_600
+        while shop.clock.monotonic_s() < end:
+            await reconcile.resolve_due(shop.desk)
+            await shop.clock.sleep(1)
+        assert len(north.asked) < 40
+
+    play(scene, north)
+
+
+def test_a_charge_reported_while_its_payment_is_at_work_is_not_called_unwanted() -> None:
+    north = one_step("north")
+
+    async def scene(shop: Shop) -> None:
+        arrived, go_on = asyncio.Event(), asyncio.Event()
+        honest = north.send
+
+        async def slowly(order: Order) -> Answer:
+            arrived.set()
+            await go_on.wait()
+            return await honest(order)
+
+        north.send = slowly  # type: ignore[method-assign]
+        task = asyncio.ensure_future(pay.create(shop.desk, shop.wants(500)))
+        await arrived.wait()
+        payment = (await shop.book.listing(shop.merchant))[0]
+        attempt = (await shop.book.attempts(payment.id))[0]
+        event = RailEvent(
+            "e1", "north", attempt.reference, None, Said.CAPTURED, Money(CNY, 500), shop.clock.now()
+        )
+        await reconcile.on_rail_event(shop.desk, "north", event)
+        go_on.set()
+        assert (await task).state is P.SUCCEEDED
+        words = " ".join(line.words for line in await shop.book.journal(payment.id))
+        assert "until it is clear whether it is kept" in words
+        assert "not kept" not in words
 
     play(scene, north)
 

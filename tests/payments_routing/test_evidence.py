@@ -138,3 +138,14 @@ def test_draws_are_distributed_as_believed(rate: float) -> None:
     spread = (sum((d - mean) ** 2 for d in draws) / len(draws)) ** 0.5
     assert mean == pytest.approx(one.mean(hazard), abs=0.01)
     assert spread == pytest.approx(one.spread(hazard), rel=0.1)
+
+
+def test_an_outcome_corrected_after_its_regime_is_long_over_changes_nothing_that_is_believed_now() -> None:
+    rate = ChangingRate(first=(9.0, 1.0), changed=(1.0, 1.0), runs_max=12, recent=4)
+    number, hazard = rate.observe(False, 0.0), 0.0
+    for outcome in range(4000):
+        hazard += 1 / 6000
+        rate.observe(outcome < 2000, hazard)
+    before = rate.mean(hazard)
+    rate.forgive(number, success=True)
+    assert rate.mean(hazard) == pytest.approx(before)

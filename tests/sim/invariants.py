@@ -299,7 +299,7 @@ class Checker:
     def at_rest(self) -> None:
         """Everything has healed, and whatever could be done was done."""
         world = self.world
-        journal = {id_: {row[5] for row in lines} for id_, lines in world.book._journal.items()}
+        journal = {id_: {line.event for line in lines} for id_, lines in world.book._journal.items()}
         told = [(row[3], row[1]) for row in self.events]
         AtRest(world.book.everything(), journal, told, self._holds, world.providers, world.merchant).check()
 

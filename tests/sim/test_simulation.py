@@ -88,7 +88,7 @@ def test_worlds_are_worth_living_through() -> None:
             met.add(f"payment {case.payment.state.value}")
             met |= {f"attempt {attempt.state.value}" for attempt in case.attempts}
             met |= {f"refund {refund.state}" for refund in case.refunds}
-            met |= {entry[5] for entry in world.book._journal[case.payment.id]}
+            met |= {entry.event for entry in world.book._journal[case.payment.id]}
     wanted = {
         "payment succeeded",
         "payment failed",

@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from holdfast.base.limits import REQUESTS_PER_MERCHANT_MAX
+from holdfast.base.values import quick
 from holdfast.boot import App
 from holdfast.domains.merchants import Caller, KeyMissing, Right, check_right
 
@@ -18,6 +19,7 @@ PROBLEM_JSON: Final = b"application/problem+json"
 encode: Final = msgspec.json.Encoder().encode
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Reply:
     """An answer ready to be sent: `body` is JSON; `replayed` says that it is an earlier one again."""

@@ -22,6 +22,7 @@ from holdfast.api.context import Api, Reply, encode
 from holdfast.api.errors import MerchantOverloaded, problem
 from holdfast.base.errors import Refused, Unavailable
 from holdfast.base.limits import IDEMPOTENCY_IN_PROGRESS_S, IDEMPOTENCY_KEY_CHARS_MAX
+from holdfast.base.values import quick
 from holdfast.domains.ledger.model import Unit
 from holdfast.domains.merchants import Caller
 from holdfast.domains.payments.errors import KeyClaimed
@@ -75,6 +76,7 @@ def read_key(header: str | None) -> str:
     return text
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Ticket:
     """One keyed request: whose, which key, and what it asks."""

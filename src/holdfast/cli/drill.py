@@ -154,10 +154,9 @@ def summary(console: Console, figures: dict[str, object], took_s: float) -> None
         f"Money lost: {figures['money_lost_minor']} {figures['asset']} minor units. Books {balanced}."
     )
     console.print(
-        f"New payments went elsewhere {_seconds(figures['moved_s'])} after the trouble began, and the trouble was "
-        f"past doubt after {_seconds(figures['detect_s'])}. Payments completed as usual again after "
-        f"{_seconds(figures['recover_s'])}; the last one in doubt was settled {_seconds(figures['backlog_s'])} "
-        "after the last fault."
+        f"From the first fault: traffic moved at {_seconds(figures['moved_s'])} (every outcome shifts it), "
+        f"past doubt at {_seconds(figures['detect_s'])}, as usual again at {_seconds(figures['recover_s'])}. "
+        f"Backlog settled {_seconds(figures['backlog_s'])} after the last fault."
     )
     findings = figures["findings"]
     for finding in findings[:5] if isinstance(findings, list) else ():

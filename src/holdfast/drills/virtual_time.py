@@ -84,7 +84,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         waits = self._waits
         while timers and timers[0].cancelled():
             self._timer_cancelled_count -= 1  # type: ignore[attr-defined]
-            heappop(timers)._scheduled = False  # type: ignore[attr-defined]
+            heappop(timers)._scheduled = False  # type: ignore[attr-defined]  # noqa: SLF001
         if not ready:
             if not timers:
                 raise Stalled("every task waits and no timer is set")
@@ -92,12 +92,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         end_s = waits.now_s + _RESOLUTION_S
         while timers and timers[0].when() < end_s:
             handle = heappop(timers)
-            handle._scheduled = False  # type: ignore[attr-defined]
+            handle._scheduled = False  # type: ignore[attr-defined]  # noqa: SLF001
             ready.append(handle)
         for _ in range(len(ready)):
             due = ready.popleft()
             if not due.cancelled():
-                due._run()
+                due._run()  # noqa: SLF001
 
 
 class VirtualClock:

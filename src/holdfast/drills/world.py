@@ -134,6 +134,8 @@ class World:
         await self._open_accounts()
         helpers = [self.loop.create_task(self._work()) for _ in range(WORKERS)]
         helpers.append(self.loop.create_task(self._observe()))
+        for helper in helpers:
+            helper.add_done_callback(self._served)
         serving: set[asyncio.Task[None]] = set()
         for payment, at in enumerate(self.draw.arrive_s):
             wait_s = at - self.loop.time()
@@ -147,9 +149,9 @@ class World:
                 raise self._fell
         while serving:
             await asyncio.wait(serving)
+        await self._drain()
         if self._fell is not None:
             raise self._fell
-        await self._drain()
         self._over = True
         for helper in helpers:
             helper.cancel()
@@ -211,7 +213,8 @@ class World:
 
     def _served(self, task: asyncio.Task[None]) -> None:
         """A defect of ours in carrying out a payment ends the drill, with its traceback."""
-        self._fell = self._fell or task.exception()
+        if not task.cancelled():
+            self._fell = self._fell or task.exception()
 
     def _token(self, payment: int, kind: str) -> str:
         return public("pyr", self.result.payers[payment]) if kind == BALANCE else token(payment, kind)
@@ -262,7 +265,7 @@ class World:
         """
         until_s = self.draw.scenario.duration_s + self.draw.scenario.drain_s
         pause_s = 5.0
-        while self.loop.time() < until_s:
+        while self.loop.time() < until_s and self._fell is None:
             if all(payment.next_step_at is None for payment in self.book.standing()):
                 self.result.ended_s = self._last_change_s()
                 return

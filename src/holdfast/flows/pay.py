@@ -14,7 +14,6 @@ from typing import Final
 from holdfast.base.errors import OutcomeUnknown, Unavailable
 from holdfast.base.ids import PaymentId
 from holdfast.base.limits import METHODS_PER_PAYMENT_MAX
-from holdfast.domains.payments import store
 from holdfast.domains.payments.errors import (
     CaptureTooMuch,
     KeyClaimed,

@@ -279,10 +279,11 @@ class GroupCommitLane:
     async def _attempt(self, connection: Connection, batch: _Batch) -> None:
         """Run one transaction.
 
-        All at once when every guard can be sent so and refusals are rare, else in two exchanges or more.
+        All at once when every guard can be sent so and refusals are rare, else in two exchanges or more. What
+        is guarded and moves nothing is never sent so: were the connection lost, nobody could find out.
         """
         jobs, plan = batch.jobs, batch.plan
-        sure = all(guard.statement.sure for job in jobs for guard in job.unit.guards)
+        sure = all(plan and guard.statement.sure for job in jobs for guard in job.unit.guards)
         if sure and not batch.looked_at and (plan is None or plan.plain) and not self._cautious:
             batch.expect_all_posted()
             checks = [command for command, _ in _guards(jobs, claims=None, sure=True)]
@@ -411,9 +412,7 @@ async def _roll_back(connection: Connection, *, committing: bool) -> None:
 Owners = list[tuple[Job, int]]
 
 
-def _guards(
-    jobs: Iterable[Job], *, claims: bool | None, sure: bool = False
-) -> list[tuple[Command, Owners]]:
+def _guards(jobs: Iterable[Job], *, claims: bool | None, sure: bool = False) -> list[tuple[Command, Owners]]:
     """Group guards by statement, those that claim last. `claims` None: all of them. `sure`: as they raise."""
     found: dict[str, tuple[Statement, bool, list[Guard], Owners]] = {}
     for job in jobs:

@@ -128,9 +128,7 @@ class MemoryBook:
     def _replan(self, row: Row) -> None:
         if len(row) > 1:
             there = self._payments[row[0]]
-            self._payments[row[0]] = rows.payment_of(
-                rows.asked_row(there) + row[1:] + rows.state_row(there)
-            )
+            self._payments[row[0]] = rows.payment_of(rows.asked_row(there) + row[1:] + rows.state_row(there))
 
     def _save(self, row: Row) -> None:
         if len(row) == 1:

@@ -121,6 +121,8 @@ class ChangingRate:
             weights[i] *= (s[i] if success else s[i] + f[i]) / f[i]
             s[i] += success
         after = sum(weights[i] for i in touched)
+        if after <= 0.0:
+            return  # what came since has ruled these runs out, down to a weight of nothing
         for i in touched:
             weights[i] *= before / after
 
