@@ -17,9 +17,38 @@ function morph(from, to) {
   for (const { name, value } of to.attributes) {
     if (from.getAttribute(name) !== value) from.setAttribute(name, value);
   }
-  const [old, fresh] = [[...from.childNodes], [...to.childNodes]];
-  fresh.forEach((node, place) => (place < old.length ? morph(old[place], node) : from.append(node)));
-  old.slice(fresh.length).forEach((node) => node.remove());
+  morphChildren(from, [...to.childNodes]);
+}
+
+/** Make the children of `from` like `fresh`. Elements with an id are matched by it, so what comes before them may grow. */
+function morphChildren(from, fresh) {
+  const named = new Map([...from.children].filter((child) => child.id).map((child) => [child.id, child]));
+  const wanted = new Set(fresh.map((node) => node.id).filter(Boolean));
+  let next = from.firstChild;
+  for (const node of fresh) {
+    const twin = node.id && named.get(node.id);
+    if (twin) {
+      while (next && next !== twin) {
+        const gone = next;
+        next = next.nextSibling;
+        gone.remove();
+      }
+      if (next === twin) next = twin.nextSibling;
+      else from.append(twin);
+      morph(twin, node);
+    } else if (next && !wanted.has(next.id)) {
+      const here = next;
+      next = next.nextSibling;
+      morph(here, node);
+    } else {
+      from.insertBefore(node, next);
+    }
+  }
+  while (next) {
+    const gone = next;
+    next = next.nextSibling;
+    gone.remove();
+  }
 }
 
 /** Put times into the reader's own zone; the server writes them in UTC. */
