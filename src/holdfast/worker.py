@@ -26,7 +26,7 @@ from holdfast.base.limits import IDEMPOTENCY_KEEP_HOURS
 from holdfast.boot import App, open_app
 from holdfast.domains.webhooks import operations as webhooks
 from holdfast.domains.webhooks import queries as webhook_queries
-from holdfast.flows import reactions, reconcile, settlement
+from holdfast.flows import reactions, reconcile, settlement_files
 from holdfast.flows.deliver import Courier
 from holdfast.platform import heartbeat, idempotency, jobs, log, metrics, migrate, outbox, processes
 from holdfast.platform.config import Config
@@ -207,9 +207,9 @@ class Worker:
 
     async def settle(self) -> None:
         """Compare each rail's own file with what is known; one rail's trouble is not another's."""
-        for rail in settlement.sources(self._app.desk):
+        for rail in settlement_files.sources(self._app.desk):
             try:
-                found = await settlement.settle_rail(self._app.desk, rail)
+                found = await settlement_files.settle_rail(self._app.desk, rail)
             except HoldfastError as error:
                 _log.warning("a settlement file was not read", rail=rail, error=error.message)
                 continue

@@ -37,18 +37,18 @@ async def _settle(read: Config, dsn: str, rails: tuple[str, ...]) -> int:
 
     from holdfast.base.secret import Secret  # noqa: PLC0415
     from holdfast.boot import open_app  # noqa: PLC0415
-    from holdfast.flows import settlement  # noqa: PLC0415
+    from holdfast.flows import settlement_files  # noqa: PLC0415
 
     app = await open_app(replace(read, dsn=Secret(dsn)))
     try:
-        having = settlement.sources(app.desk)
+        having = settlement_files.sources(app.desk)
         for unknown in set(rails) - set(having):
             raise click.BadParameter(
                 f"{unknown} gives out no settlement file; these do: {', '.join(having)}."
             )
         odd = 0
         for rail in rails or having:
-            found = await settlement.settle_rail(app.desk, rail)
+            found = await settlement_files.settle_rail(app.desk, rail)
             odd += len(found.strays) + len(found.missing)
             click.echo(
                 f"{rail}: {found.agreed} agreed, {len(found.corrected)} corrected, "

@@ -14,7 +14,7 @@ from holdfast.base.money import Money, asset
 from holdfast.boot import App, open_app
 from holdfast.domains.payments.model import Method, NewPayment, Payment, PaymentState
 from holdfast.domains.payments.ports import Op, Order
-from holdfast.flows import pay, settlement
+from holdfast.flows import pay, settlement_files
 from holdfast.platform import config
 from tests.support.sandbox import Sandbox, running_sandbox
 
@@ -48,7 +48,7 @@ async def test_a_file_that_says_what_we_know_changes_nothing(app: App) -> None:
     payment = await paid(app)
     assert payment.state is PaymentState.SUCCEEDED
     rail = (await app.book.attempts(payment.id))[-1].rail
-    found = await settlement.settle_rail(app.desk, rail)
+    found = await settlement_files.settle_rail(app.desk, rail)
     assert (found.agreed, found.corrected, found.strays, found.missing) == (1, (), (), ())
 
 
@@ -68,11 +68,11 @@ async def test_a_charge_that_nobody_here_knows_is_a_stray(app: App) -> None:
             Op.CAPTURE, order.reference, "key-2", order.amount, order.token, order.deadline_at, held.remote_id
         )
     )
-    found = await settlement.settle_rail(app.desk, "north")
+    found = await settlement_files.settle_rail(app.desk, "north")
     assert [(s.reference, s.kind, s.amount.amount_minor) for s in found.strays] == [
         ("att_nobody_knows", "charge", 990)
     ]
 
 
 async def test_every_rail_with_a_file_is_compared_each_day(app: App) -> None:
-    assert set(settlement.sources(app.desk)) == {"north", "south", "harbour"}
+    assert set(settlement_files.sources(app.desk)) == {"north", "south", "harbour"}
