@@ -19,9 +19,8 @@ def render() -> str:
     """Return the reference as Markdown."""
     parts = [HEAD]
     for path, command in _walk():
-        with click.Context(
-            command, info_name=" ".join(path), max_content_width=_WIDTH, terminal_width=_WIDTH
-        ) as context:
+        settings = {**root.context_settings, "max_content_width": _WIDTH, "terminal_width": _WIDTH}
+        with click.Context(command, info_name=" ".join(path), **settings) as context:
             text = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
         parts.append(f"## {' '.join(path)}\n\n```\n{text}\n```\n")
     return "\n".join(parts)
