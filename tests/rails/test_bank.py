@@ -17,7 +17,8 @@ from holdfast.base.money import Money, asset
 from holdfast.domains.payments.ports import Answer, FenceClass, Op, Order, Said
 from holdfast.platform.http import HttpClient
 from tests.rails.conftest import order, settings
-from tests.support.sandbox import Sandbox, eventually
+from tests.support.sandbox import Sandbox
+from tests.support.waiting import until
 
 SKEW = timedelta(seconds=5)
 """How much earlier than we the bank is told to stop."""
@@ -31,7 +32,7 @@ def query(reference: str = "att_1") -> Order:
     return order(Op.QUERY, reference, token="HB-0001-OK")
 
 
-async def until(harbour: BankRail, said: Said, reference: str = "att_1") -> Answer:
+async def says(harbour: BankRail, said: Said, reference: str = "att_1") -> Answer:
     async def ask() -> Answer:
         while (answer := await harbour.send(query(reference))).said is not said:
             await asyncio.sleep(0.02)
@@ -49,7 +50,7 @@ def test_its_traits_say_what_it_can_do(harbour: BankRail) -> None:
 
 async def test_a_transfer_is_pending_and_confirmed_later(harbour: BankRail, sandbox: Sandbox) -> None:
     assert (await harbour.send(transfer())).said is Said.PENDING
-    answer = await until(harbour, Said.CAPTURED)
+    answer = await says(harbour, Said.CAPTURED)
     assert answer.amount == Money(asset("USD"), 1_000)
     assert sandbox.kept_minor("harbour") == 1_000
 
@@ -74,7 +75,7 @@ async def test_a_rejection_names_its_reason(
 async def test_what_is_not_settled_in_time_expires_for_good(harbour: BankRail, sandbox: Sandbox) -> None:
     ends = datetime.now(UTC) + SKEW + timedelta(seconds=0.4)
     assert (await harbour.send(transfer(token="HB-0004-NEVER", expires_at=ends))).said is Said.PENDING
-    answer = await until(harbour, Said.DECLINED)
+    answer = await says(harbour, Said.DECLINED)
     assert answer.code == "expired"
     assert sandbox.kept_minor("harbour") == 0
 
@@ -82,7 +83,7 @@ async def test_what_is_not_settled_in_time_expires_for_good(harbour: BankRail, s
 async def test_the_bank_stops_before_we_stop_waiting(harbour: BankRail) -> None:
     ends = datetime.now(UTC) + SKEW + timedelta(seconds=0.4)
     await harbour.send(transfer(token="HB-0004-NEVER", expires_at=ends))
-    await until(harbour, Said.DECLINED)
+    await says(harbour, Said.DECLINED)
     assert datetime.now(UTC) < ends, "definite before the expiry that flows wait for"
 
 
@@ -94,7 +95,7 @@ async def test_a_request_that_reaches_the_bank_after_its_expiry_is_never_settled
     ends = datetime.now(UTC) + SKEW + timedelta(seconds=0.3)
     assert (await harbour.send(transfer(expires_at=ends, timeout_s=0.2))).said is Said.UNKNOWN
     assert (await harbour.send(query())).said is Said.NOT_FOUND
-    answer = await until(harbour, Said.DECLINED)
+    answer = await says(harbour, Said.DECLINED)
     assert answer.code == "TM01"
     assert sandbox.kept_minor("harbour") == 0
 
@@ -117,14 +118,14 @@ async def test_one_reference_is_never_used_for_two_different_transfers(
     await harbour.send(transfer())
     answer = await harbour.send(transfer(amount=2_000))
     assert (answer.said, answer.code) == (Said.UNKNOWN, "reference_conflict")
-    await until(harbour, Said.CAPTURED)
+    await says(harbour, Said.CAPTURED)
     assert sandbox.kept_minor("harbour") == 1_000
 
 
 async def test_the_amount_that_the_bank_took_is_told(harbour: BankRail, sandbox: Sandbox) -> None:
     sandbox.fault("harbour", "wrong_amount")
     await harbour.send(transfer())
-    assert (await until(harbour, Said.CAPTURED)).amount == Money(asset("USD"), 999)
+    assert (await says(harbour, Said.CAPTURED)).amount == Money(asset("USD"), 999)
 
 
 @pytest.mark.parametrize(
@@ -240,9 +241,9 @@ async def test_the_settlement_file_tells_all_that_moved(harbour: BankRail, sandb
     for number in range(3):
         await harbour.send(transfer(f"att_{number}", amount=1_000 + number))
     for number in range(3):
-        await until(harbour, Said.CAPTURED, f"att_{number}")
+        await says(harbour, Said.CAPTURED, f"att_{number}")
     await harbour.send(order(Op.REFUND, "att_0", amount=400, token="HB-0001-OK"))
-    eventually(lambda: sandbox.kept_minor("harbour", "att_0") == 600, "the return arrived")
+    until(lambda: sandbox.kept_minor("harbour", "att_0") == 600, "the return arrived")
     since = datetime.now(UTC) - timedelta(hours=1)
     rows = await harbour.settlement(since, datetime.now(UTC) + timedelta(seconds=1))
     told = sorted((row.kind, row.reference, row.amount.amount_minor) for row in rows)

@@ -18,7 +18,8 @@ from holdfast.base.clock import SystemClock
 from holdfast.domains.payments.ports import Answer, Op, Order, Rail, Said
 from holdfast.platform.http import HttpClient
 from tests.rails.conftest import order, settings
-from tests.support.sandbox import Sandbox, eventually
+from tests.support.sandbox import Sandbox
+from tests.support.waiting import until
 
 REQUESTS = {"north": ["create", "confirm"], "harbour": ["initiate"]}
 """The requests that one authorization makes."""
@@ -184,7 +185,7 @@ async def test_each_failure_is_told_as_what_it_proves(
     assert time.monotonic() - began < timeout_s + 1, "a call ends by its deadline"
     assert answer.said is said, answer
     if moves:
-        eventually(lambda: subject.moved("att_1") == 1_000, "the provider has done it")
+        until(lambda: subject.moved("att_1") == 1_000, "the provider has done it")
     else:
         assert subject.moved("att_1") == 0
     subject.sandbox.mend()
@@ -220,11 +221,11 @@ async def test_a_closed_door_is_not_sent(subject: Subject) -> None:
     rail = subject.rail_at(f"http://127.0.0.1:{port}")
     assert (await rail.send(subject.authorize("att_0"))).said is SUCCESS[subject.name]
     subject.sandbox.fault(subject.name, "refuse")
-    eventually(lambda: not _listens(port), "the door is closed")
+    until(lambda: not _listens(port), "the door is closed")
     answer = await rail.send(subject.authorize("att_1"))
     assert answer.said is Said.NOT_SENT
     subject.sandbox.mend()
-    eventually(lambda: _listens(port), "the door is open again")
+    until(lambda: _listens(port), "the door is open again")
     assert (await rail.send(subject.authorize("att_1"))).said is SUCCESS[subject.name]
     await subject.settled("att_1")
     assert subject.objects("att_1") == 1
@@ -271,13 +272,13 @@ async def test_a_refund_gives_back_once_and_never_more_than_was_taken(subject: S
     part = order(Op.REFUND, "att_1", amount=400, token=subject.good, remote_id=known)
     answers = await asyncio.gather(*(subject.rail.send(part) for _ in range(4)))
     assert {a.said for a in answers} <= {Said.REFUNDED, Said.PENDING}
-    eventually(lambda: subject.sandbox.kept_minor(subject.name, "att_1") == 600, "the part arrived")
+    until(lambda: subject.sandbox.kept_minor(subject.name, "att_1") == 600, "the part arrived")
     more = await subject.rail.send(order(Op.REFUND, "att_1", amount=601, token=subject.good, remote_id=known))
     assert more.said is Said.DECLINED
     asked = await subject.rail.send(subject.query("att_1"))
     assert (asked.said, asked.refunded_minor) == (Said.CAPTURED, 400)
     await subject.rail.send(order(Op.REFUND, "att_1", amount=600, token=subject.good, remote_id=known))
-    eventually(lambda: subject.sandbox.kept_minor(subject.name, "att_1") == 0, "all of it arrived")
+    until(lambda: subject.sandbox.kept_minor(subject.name, "att_1") == 0, "all of it arrived")
 
 
 async def test_a_refund_whose_answer_is_lost_is_unknown_and_the_same_key_finds_it(subject: Subject) -> None:
@@ -287,7 +288,7 @@ async def test_a_refund_whose_answer_is_lost_is_unknown_and_the_same_key_finds_i
     assert (await subject.rail.send(back)).said is Said.UNKNOWN
     subject.sandbox.mend()
     assert (await subject.rail.send(back)).said in (Said.REFUNDED, Said.PENDING)
-    eventually(lambda: subject.sandbox.kept_minor(subject.name, "att_1") == 0, "it arrived")
+    until(lambda: subject.sandbox.kept_minor(subject.name, "att_1") == 0, "it arrived")
     assert subject.sandbox.ledger(subject.name, "att_1")["charges"][0]["refunded_minor"] == 1_000
 
 

@@ -21,7 +21,8 @@ from holdfast.base.money import Money, asset
 from holdfast.domains.payments.ports import Answer, FenceClass, Op, RailEvent, Said
 from holdfast.platform.http import HttpClient
 from tests.rails.conftest import order, settings
-from tests.support.sandbox import Sandbox, eventually
+from tests.support.sandbox import Sandbox
+from tests.support.waiting import until
 
 
 async def held(north: StripeRail, reference: str = "att_1", amount: int = 1_000) -> Answer:
@@ -284,7 +285,7 @@ async def test_a_refund_that_failed_takes_its_line_back(north: StripeRail, sandb
     answer = await north.send(order(Op.AUTHORIZE, "att_1", token="pm_card_refundFail"))
     await north.send(order(Op.CAPTURE, "att_1", remote_id=answer.remote_id))
     await north.send(order(Op.REFUND, "att_1", remote_id=answer.remote_id))
-    eventually(lambda: sandbox.kept_minor("north") == 1_000, "the refund failed")
+    until(lambda: sandbox.kept_minor("north") == 1_000, "the refund failed")
     now = datetime.now(UTC)
     rows = await north.settlement(now - timedelta(hours=1), now + timedelta(seconds=2))
     assert [(row.kind, row.amount.amount_minor) for row in rows] == [

@@ -18,7 +18,8 @@ from holdfast.sandbox.engine import Engine, read_fault
 from holdfast.sandbox.faults import Fault, FaultInvalid, Kind, Mischief, Verdict
 from holdfast.sandbox.model import Call
 from tests.sandbox.conftest import Now
-from tests.support.sandbox import Sandbox, eventually
+from tests.support.sandbox import Sandbox
+from tests.support.waiting import until
 
 MakeEngine = Callable[..., Engine]
 
@@ -329,4 +330,4 @@ def test_an_outage_card_fails_its_first_request_and_the_repetition_finds_out(
     first = {"refuse": ("reset", 0), "lost": ("closed", 0), "error_before": ("answered", 503)}[kind]
     assert pay("k-1") == first
     assert pay("k-1") == ("answered", 200)
-    assert eventually(lambda: len(sandbox.ledger("north", "o-1")["charges"]) == 1, "charged once")
+    assert until(lambda: len(sandbox.ledger("north", "o-1")["charges"]) == 1, "charged once")

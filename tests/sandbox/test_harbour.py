@@ -13,7 +13,8 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.support.sandbox import Sandbox, eventually
+from tests.support.sandbox import Sandbox
+from tests.support.waiting import until
 
 FAR = "2100-01-01T00:00:00+00:00"
 
@@ -44,7 +45,7 @@ def wanted(**more: object) -> dict[str, object]:
 def test_a_transfer_is_received_and_then_settled(sandbox: Sandbox) -> None:
     status, made = ask(sandbox, "POST", "/v1/transfers/t-1", wanted())
     assert (status, made["status"], made["amount_minor"]) == (202, "received", 1_000)
-    settled = eventually(
+    settled = until(
         lambda: (doc := ask(sandbox, "GET", "/v1/transfers/t-1")[1])["status"] == "settled" and doc,
         "it settles",
     )
@@ -112,7 +113,7 @@ def test_a_request_after_its_expiry_is_rejected_for_good(sandbox: Sandbox) -> No
 def test_what_never_settles_expires(sandbox: Sandbox) -> None:
     soon = (datetime.now(UTC) + timedelta(seconds=0.5)).isoformat()
     ask(sandbox, "POST", "/v1/transfers/t-1", wanted(debtor_account="HB-0004-NEVER", expires_at=soon))
-    doc = eventually(
+    doc = until(
         lambda: (doc := ask(sandbox, "GET", "/v1/transfers/t-1")[1])["status"] != "received" and doc,
         "it ends",
     )
@@ -124,7 +125,7 @@ def test_a_return_gives_back_once_and_never_too_much(sandbox: Sandbox) -> None:
     status, error = ask(sandbox, "POST", "/v1/transfers/t-1/returns/r-1", {"amount_minor": 1})
     assert (status, error["error"]["code"]) == (409, "not_settled")
     ask(sandbox, "POST", "/v1/transfers/t-2", wanted(debtor_account="HB-0002-FAST"))
-    eventually(lambda: ask(sandbox, "GET", "/v1/transfers/t-2")[1]["status"] == "settled", "it settles")
+    until(lambda: ask(sandbox, "GET", "/v1/transfers/t-2")[1]["status"] == "settled", "it settles")
     back = "/v1/transfers/t-2/returns/r-1"
     assert ask(sandbox, "POST", back, {"amount_minor": 400})[0] == 202
     assert ask(sandbox, "POST", back, {"amount_minor": 400})[0] == 200
@@ -132,14 +133,14 @@ def test_a_return_gives_back_once_and_never_too_much(sandbox: Sandbox) -> None:
     assert ask(sandbox, "POST", "/v1/transfers/t-2/returns/r-2", {"amount_minor": 601})[0] == 422
     assert ask(sandbox, "POST", "/v1/transfers/t-2/returns/r-2", {"amount_minor": 0})[0] == 422
     assert ask(sandbox, "POST", "/v1/transfers/none/returns/r-2", {"amount_minor": 1})[0] == 404
-    eventually(lambda: ask(sandbox, "GET", "/v1/transfers/t-2")[1]["returned_minor"] == 400, "it is returned")
+    until(lambda: ask(sandbox, "GET", "/v1/transfers/t-2")[1]["returned_minor"] == 400, "it is returned")
     assert sandbox.kept_minor("harbour", "t-2") == 600
 
 
 def test_the_settlement_file_counts_and_sums_its_lines(sandbox: Sandbox) -> None:
     for name in ("t-1", "t-2"):
         ask(sandbox, "POST", f"/v1/transfers/{name}", wanted(debtor_account="HB-0002-FAST"))
-    eventually(lambda: sandbox.kept_minor("harbour") == 2_000, "both settle")
+    until(lambda: sandbox.kept_minor("harbour") == 2_000, "both settle")
     status, text = ask(sandbox, "GET", "/v1/settlement")
     rows = list(csv.reader(io.StringIO(text)))
     assert status == 200

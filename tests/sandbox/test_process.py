@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.sandbox import Sandbox, eventually, running_sandbox
+from tests.support.sandbox import Sandbox, running_sandbox
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def test_faults_webhook_addresses_and_what_is_due_survive(own: Sandbox) -> None:
         "south", "hang", 0.25, ["capture"], "on purpose",
     )  # fmt: skip
     assert state["instances"][2]["webhook_urls"] == ["http://127.0.0.1:9/gone"]
-    eventually(lambda: own.kept_minor("harbour", "t-1") == 700, "the transfer settles after the restart")
+    until(lambda: own.kept_minor("harbour", "t-1") == 700, "the transfer settles after the restart")
 
 
 def test_it_stops_in_an_orderly_way_even_while_connections_hang(own: Sandbox) -> None:

@@ -10,7 +10,8 @@ import pytest
 import stripe
 
 from tests.sandbox.conftest import Receiver
-from tests.support.sandbox import Sandbox, eventually
+from tests.support.sandbox import Sandbox
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -238,7 +239,7 @@ def test_search_finds_by_metadata_a_little_later(client: stripe.StripeClient) ->
     made = held(client, metadata={"order_id": "o-7"})
     query: Any = {"query": "metadata['order_id']:'o-7' AND status:'requires_capture'"}
     assert client.v1.payment_intents.search(query).data == []
-    found = eventually(lambda: client.v1.payment_intents.search(query).data, "search catches up")
+    found = until(lambda: client.v1.payment_intents.search(query).data, "search catches up")
     assert [one.id for one in found] == [made.id]
 
 
@@ -267,9 +268,7 @@ def test_a_refund_may_take_its_time_or_fail(
     intent = held(client, payment_method=token, capture_method="automatic")
     refund = client.v1.refunds.create({"payment_intent": intent.id})
     assert refund.status == states[0]
-    eventually(
-        lambda: client.v1.refunds.retrieve(refund.id).status == states[1], f"the refund is {states[1]}"
-    )
+    until(lambda: client.v1.refunds.retrieve(refund.id).status == states[1], f"the refund is {states[1]}")
     assert sandbox.kept_minor("north") == kept
 
 
@@ -293,7 +292,7 @@ async def test_the_library_verifies_the_webhooks_signature(
         {"amount": 1_000, "currency": "usd", "payment_method": "pm_card_visa", "confirm": True}
     )
     await http.close_async()
-    await until(receiver, 3)
+    await taken(receiver, 3)
     told = {}
     for headers, body in receiver.taken:
         event = client.construct_event(body, headers["stripe-signature"], "whsec_sandbox_north")
@@ -304,7 +303,7 @@ async def test_the_library_verifies_the_webhooks_signature(
         client.construct_event(body, headers["stripe-signature"], "whsec_other")
 
 
-async def until(receiver: Receiver, count: int) -> None:
+async def taken(receiver: Receiver, count: int) -> None:
     async with asyncio.timeout(10):
         while len(receiver.taken) < count:
             await asyncio.sleep(0.01)

@@ -7,10 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,15 +122,3 @@ def running_sandbox(folder: Path, *arguments: str, webhooks: str | None = None) 
     finally:
         if sandbox.process is not None:
             sandbox.stop()
-
-
-def eventually(holds: Callable[[], Any], what: str, *, within_s: float = 10.0) -> Any:
-    """Poll until `holds()` is truthy and return it; fail with `what` when it never is."""
-    end = time.monotonic() + within_s
-    while True:
-        found = holds()
-        if found:
-            return found
-        if time.monotonic() > end:
-            raise AssertionError(f"not within {within_s:g} s: {what}")
-        time.sleep(0.01)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import psycopg
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ViewportSize
@@ -16,6 +18,7 @@ from holdfast.platform.postgres import EmbeddedPostgres
 from tests.support.browser import running_browser
 from tests.support.running import Program, free_port, running
 from tests.support.sandbox import Sandbox, running_sandbox
+from tests.support.waiting import until
 
 PHONE: ViewportSize = {"width": 390, "height": 844}
 DESKTOP: ViewportSize = {"width": 1280, "height": 900}
@@ -42,6 +45,26 @@ def load_demo(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
         check=False,
         timeout=60,
     )
+
+
+def form_of(client: httpx.Client) -> dict[str, str]:
+    """Return what the form on the first page would send."""
+    page = client.get("/").text
+    order = re.search(r'name="order" value="([^"]+)"', page)
+    method = re.search(r'name="method" value="([^"]+)"', page)
+    assert order
+    assert method
+    return {"order": order[1], "product": "tea", "method": method[1], "fallback": "yes"}
+
+
+def settled(client: httpx.Client, path: str) -> str:
+    """Reload the page of a payment, as its refresh would, until it is settled; return it."""
+
+    def done() -> str | None:
+        page = client.get(path).text
+        return page if "data-settled" in page else None
+
+    return str(until(done, f"{path} is settled"))
 
 
 @pytest.fixture(scope="session")
@@ -76,6 +99,26 @@ def mended(shop: Shop) -> Iterator[Shop]:
     shop.sandbox.mend()
     yield shop
     shop.sandbox.mend()
+
+
+@pytest.fixture
+def trusting(mended: Shop) -> Shop:
+    """The shop with every provider healthy and North trusted again, whatever earlier tests did to it.
+
+    Its breaker may be open; payments go on until North keeps two in a row, so that its calls without an
+    answer are the fewer.
+    """
+    kept = 0
+    with httpx.Client(base_url=mended.url, timeout=10, headers={"accept-language": "en"}) as client:
+
+        def north_keeps_two() -> bool:
+            nonlocal kept
+            path = client.post("/checkout", data=form_of(client)).headers["location"]
+            kept = kept + 1 if "One charge is kept, at North" in settled(client, path) else 0
+            return kept == 2
+
+        until(north_keeps_two, "North is tried first again", within_s=60, every_s=0.5)
+    return mended
 
 
 @pytest.fixture(scope="module")

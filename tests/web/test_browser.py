@@ -62,14 +62,14 @@ def accessible(page: Page) -> None:
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_payment_goes_around_a_silent_provider_and_the_page_proves_one_charge(
-    mended: Shop, browser: Browser, language: str, width: str, scheme: str
+    trusting: Shop, browser: Browser, language: str, width: str, scheme: str
 ) -> None:
     size: ViewportSize = WIDTHS[width]
     context = browser.new_context(
         viewport=size, locale=language, color_scheme="dark" if scheme == "dark" else "light"
     )
     page = context.new_page()
-    page.goto(mended.url)
+    page.goto(trusting.url)
     expect(page.locator("html")).to_have_attribute("lang", language)
     for place in ("h1", ".product >> nth=0", ".method >> nth=0", "button.pay", "#providers"):
         expect(page.locator(place)).to_be_visible()
@@ -100,7 +100,7 @@ def test_a_payment_goes_around_a_silent_provider_and_the_page_proves_one_charge(
     kept = [
         row
         for rail in ("north", "south")
-        for row in mended.sandbox.ledger(rail)["charges"]
+        for row in trusting.sandbox.ledger(rail)["charges"]
         if row["kept_minor"] > 0
     ]
     twice = {row["reference"] for row in kept if [r["reference"] for r in kept].count(row["reference"]) > 1}
@@ -120,7 +120,7 @@ def test_times_are_told_in_the_readers_own_zone(mended: Shop, browser: Browser) 
     context.close()
 
 
-def test_the_page_follows_without_a_reload(mended: Shop, page: Page) -> None:
+def test_the_page_follows_without_a_reload(trusting: Shop, page: Page) -> None:
     panel_button(page, "north", "slow")
     page.locator("button.pay").click()
     expect(page).to_have_url(re.compile("/checkout/pay_"))
@@ -129,7 +129,7 @@ def test_the_page_follows_without_a_reload(mended: Shop, page: Page) -> None:
     assert page.evaluate("window.stayed") is True
 
 
-def test_what_the_reader_opened_stays_open_while_the_story_goes_on(mended: Shop, page: Page) -> None:
+def test_what_the_reader_opened_stays_open_while_the_story_goes_on(trusting: Shop, page: Page) -> None:
     panel_button(page, "north", "mute")
     page.locator("button.pay").click()
     expect(page.locator(".track")).to_have_count(1)
@@ -189,7 +189,7 @@ def tab_to(page: Page, selector: str, *, back: bool = False) -> None:
 
 
 def test_a_page_that_loses_its_server_catches_up_when_it_is_back(
-    mended: Shop, page: Page, phone: BrowserContext
+    trusting: Shop, page: Page, phone: BrowserContext
 ) -> None:
     panel_button(page, "north", "mute")
     page.locator("button.pay").click()
@@ -199,10 +199,10 @@ def test_a_page_that_loses_its_server_catches_up_when_it_is_back(
     expect(page.locator("#story-title")).to_have_text("Paid", timeout=SETTLES_MS)
 
 
-def test_a_browser_without_streams_asks_instead(mended: Shop, phone: BrowserContext) -> None:
+def test_a_browser_without_streams_asks_instead(trusting: Shop, phone: BrowserContext) -> None:
     phone.add_init_script("delete window.EventSource")
     page = phone.new_page()
-    page.goto(mended.url)
+    page.goto(trusting.url)
     panel_button(page, "north", "mute")
     page.locator("button.pay").click()
     expect(page.locator("#story-title")).to_have_text("Paid", timeout=SETTLES_MS)

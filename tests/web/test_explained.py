@@ -47,6 +47,12 @@ def test_going_around_a_silent_rail_names_it_and_says_why_that_is_safe() -> None
     ]
 
 
+def test_a_rail_that_is_passed_over_is_named() -> None:
+    assert told(entry("plan"), entry("passed_over", rail="north"))[1] == (
+        "North has not been answering lately, so it is passed over for now."
+    )
+
+
 def test_asking_again_says_that_the_key_is_the_same() -> None:
     lines = told(*[entry("send", "north", Op.AUTHORIZE)] * 2)
     assert lines[1] == "Ask North again with the same key: it charges once at most."

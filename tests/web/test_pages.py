@@ -16,10 +16,8 @@ from holdfast.base.limits import PAGE_STREAMS_MAX
 from holdfast.flows import demo
 from holdfast.platform.postgres import EmbeddedPostgres
 from tests.support.running import free_port, running
-from tests.support.sandbox import eventually
-from tests.web.conftest import Shop, load_demo
-
-WITHIN_S = 30.0
+from tests.support.waiting import until
+from tests.web.conftest import Shop, form_of, load_demo, settled
 
 
 @pytest.fixture
@@ -28,33 +26,13 @@ def client(mended: Shop) -> Iterator[httpx.Client]:
         yield opened
 
 
-def form_of(client: httpx.Client) -> dict[str, str]:
-    """Return what the form on the first page would send."""
-    page = client.get("/").text
-    order = re.search(r'name="order" value="([^"]+)"', page)
-    method = re.search(r'name="method" value="([^"]+)"', page)
-    assert order
-    assert method
-    return {"order": order[1], "product": "tea", "method": method[1], "fallback": "yes"}
-
-
 def silence(client: httpx.Client, provider: str) -> None:
     """Make a provider act and never say so, as the panel does."""
     assert client.post(f"/providers/{provider}", data={"trouble": "mute"}).status_code == 303
 
 
-def settled(client: httpx.Client, path: str) -> str:
-    """Reload the page of a payment, as its refresh would, until it is settled; return it."""
-
-    def done() -> str | None:
-        page = client.get(path).text
-        return page if "data-settled" in page else None
-
-    return str(eventually(done, f"{path} is settled", within_s=WITHIN_S))
-
-
 def test_without_script_the_form_pays_and_its_page_reloads_until_it_is_settled(
-    mended: Shop, client: httpx.Client
+    trusting: Shop, client: httpx.Client
 ) -> None:
     silence(client, "north")
     answer = client.post("/checkout", data=form_of(client))
@@ -163,7 +141,7 @@ def test_the_panel_knows_its_providers_and_troubles_only(
 def events(shop: Shop, path: str, headers: dict[str, str], *, count: int = 1000) -> list[dict[str, str]]:
     """Read server-sent events from a real socket until `count` came or the stream is settled."""
     got: list[dict[str, str]] = []
-    with httpx.stream("GET", shop.url + path + "/events", headers=headers, timeout=WITHIN_S) as answer:
+    with httpx.stream("GET", shop.url + path + "/events", headers=headers, timeout=30) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         event: dict[str, str] = {}
         for line in answer.iter_lines():
@@ -180,18 +158,18 @@ def events(shop: Shop, path: str, headers: dict[str, str], *, count: int = 1000)
     return got
 
 
-def test_a_stream_that_breaks_off_goes_on_where_it_was(mended: Shop, client: httpx.Client) -> None:
+def test_a_stream_that_breaks_off_goes_on_where_it_was(trusting: Shop, client: httpx.Client) -> None:
     silence(client, "north")
     path = client.post("/checkout", data=form_of(client)).headers["location"]
-    before = events(mended, path, {}, count=1)
-    after = events(mended, path, {"last-event-id": before[-1]["id"]})
+    before = events(trusting, path, {}, count=1)
+    after = events(trusting, path, {"last-event-id": before[-1]["id"]})
     assert before[-1]["event"] == "story"
     assert after[-1]["event"] == "settled"
     assert "Paid" in after[-1]["data"]
     positions = [tuple(map(int, one["id"].split("."))) for one in before + after]
     assert positions == sorted(positions), "what was seen never goes back"
     assert len(set(positions)) > 2
-    again = events(mended, path, {"last-event-id": after[-1]["id"]})
+    again = events(trusting, path, {"last-event-id": after[-1]["id"]})
     assert [one["event"] for one in again] == ["settled"]
 
 
@@ -205,13 +183,13 @@ def test_streams_that_were_left_make_room_and_too_many_at_once_are_turned_away(
         for _ in range(PAGE_STREAMS_MAX):
             assert held.enter_context(stream(url)).status_code == 200
         assert held.enter_context(stream(url)).status_code == 503
-    eventually(lambda: answers(url), "there is room again", within_s=WITHIN_S)
+    until(lambda: answers(url), "there is room again", within_s=30)
 
 
 @contextmanager
 def stream(url: str) -> Iterator[httpx.Response]:
     """Open a stream and read its first line; leave it at the end."""
-    with httpx.stream("GET", url, timeout=WITHIN_S) as answer:
+    with httpx.stream("GET", url, timeout=30) as answer:
         lines = answer.iter_lines()
         next(lines)  # while this iterator lives, the connection is kept
         yield answer
@@ -223,18 +201,18 @@ def answers(url: str) -> bool:
         return answer.status_code == 200
 
 
-def test_a_server_that_dies_while_paying_loses_nothing(mended: Shop, client: httpx.Client) -> None:
+def test_a_server_that_dies_while_paying_loses_nothing(trusting: Shop, client: httpx.Client) -> None:
     silence(client, "north")
     port = free_port()
-    environment = mended.environment | {"HOLDFAST_PORT": str(port)}
+    environment = trusting.environment | {"HOLDFAST_PORT": str(port)}
     url = f"http://127.0.0.1:{port}"
-    with running("serve", mended.folder, environment, ready=f"{url}/readyz") as second:
+    with running("serve", trusting.folder, environment, ready=f"{url}/readyz") as second:
         with httpx.Client(base_url=url, timeout=10) as other:
             path = other.post("/checkout", data=form_of(client)).headers["location"]
-            eventually(lambda: 'class="track ' in other.get(path).text, "the first try is under way")
+            until(lambda: 'class="track ' in other.get(path).text, "the first try is under way")
         second.kill()
-    mended.sandbox.mend()
-    page = str(eventually(lambda: paid(client, path), "a worker finishes it", within_s=120))
+    trusting.sandbox.mend()
+    page = str(until(lambda: paid(client, path), "a worker finishes it", within_s=120))
     assert "One charge is kept" in page
 
 

@@ -167,7 +167,7 @@ class Carrier:
         case = await desk.book.case(before.case.payment.id)
         if case is None:
             raise _OvertakenError
-        case.shut = before.case.shut
+        case.shut, case.passed_over = before.case.shut, before.case.passed_over
         self._draft = Draft(desk, case)
         if isinstance(action, PayFromBalance) and outcome.status == "refused":
             self._not_enough(action.step)

@@ -62,7 +62,7 @@ def prepare(desk: Desk, draft: Draft, send: Send) -> Request | None:
             send.step.rail, now_s=desk.clock.monotonic_s(), last_resort=_nowhere_else(draft.case, send.step)
         )
         if ticket is None:
-            draft.case.shut.add(send.step.rail)
+            _pass_over(desk, draft, send.step.rail)
             return None
     attempt = send.attempt
     if attempt is None:
@@ -83,6 +83,15 @@ def prepare(desk: Desk, draft: Draft, send: Send) -> Request | None:
     draft.set(next_step_at=draft.now, lease_until=draft.now + timedelta(seconds=desk.settings.lease_s))
     refund = None if send.refund is None else send.refund.id
     return Request(attempt.rail, order, attempt.id, send.repeat, ticket, refund, draft.now)
+
+
+def _pass_over(desk: Desk, draft: Draft, rail: str) -> None:
+    """Leave a rail that takes no call just now to later; the journal says so once."""
+    draft.case.shut.add(rail)
+    if rail not in draft.case.passed_over:
+        draft.case.passed_over.add(rail)
+        why = desk.router.hindrance(rail, now_s=desk.clock.monotonic_s())
+        draft.note("passed_over", f"{rail} is passed over for now: {why}", rail=rail)
 
 
 def _nowhere_else(case: Case, step: Step) -> bool:

@@ -56,6 +56,7 @@ HAPPENED: Final[dict[str, str]] = {
     "canceled": N_("Called off. Nothing is kept."),
     "alert": N_("This has been in doubt for longer than promised. A person looks at it."),
 }
+PASSED_OVER: Final = N_("%(rail)s has not been answering lately, so it is passed over for now.")
 PLAN: Final = N_("The plan: %(ways)s.")
 NOT_ENOUGH: Final = N_("The balance does not cover it.")
 WAY: Final = N_("%(method)s at %(rail)s")
@@ -96,6 +97,8 @@ class _Reader:
         attempt = None if entry.attempt_id is None else self.attempts.get(entry.attempt_id)
         if entry.event == "plan":
             return self.language.say(PLAN, ways=self._ways())
+        if entry.event == "passed_over":
+            return self.language.say(PASSED_OVER, rail=rail_name(str(entry.facts["rail"]), self.language))
         if attempt is None:
             return self.language.say(HAPPENED.get(entry.event, entry.words))
         rail = rail_name(attempt.rail, self.language)

@@ -146,7 +146,7 @@ def story(
     end = max(changes) if done else max(now, *changes)
     begin = payment.created_at
     span_s = max(SPAN_S_MIN, (end - begin).total_seconds())
-    tone, title, sentence = _headline(payment, tries, language)
+    tone, title, sentence = _headline(payment, tries, journal, language)
     return Story(
         id=public_id,
         tone=tone,
@@ -167,12 +167,17 @@ def _lasted_s(payment: Payment, end: datetime) -> float:
     return max(0.0, (until - payment.created_at).total_seconds())
 
 
-def _headline(payment: Payment, tries: Sequence[Attempt], language: Language) -> tuple[str, str, str]:
+def _headline(
+    payment: Payment, tries: Sequence[Attempt], journal: Sequence[JournalEntry], language: Language
+) -> tuple[str, str, str]:
     said = words.PAYMENTS[payment.state]
     sentence = language.say(said.sentence)
     silent = next((rail_name(one.rail, language) for one in tries if one.state in _SILENT), None)
     failed = next(
         (rail_name(one.rail, language) for one in tries if one.state is not AttemptState.CAPTURED), None
+    )
+    passed = next(
+        (rail_name(str(one.facts["rail"]), language) for one in journal if one.event == "passed_over"), None
     )
     if payment.state is PaymentState.PROCESSING and silent:
         sentence = language.say(words.CARRYING_ON, rail=silent)
@@ -180,6 +185,8 @@ def _headline(payment: Payment, tries: Sequence[Attempt], language: Language) ->
         sentence = language.say(words.PAID_STRAY, rail=silent)
     elif payment.state is PaymentState.SUCCEEDED and failed:
         sentence = language.say(words.PAID_AROUND, rail=failed)
+    elif payment.state is PaymentState.SUCCEEDED and passed:
+        sentence = language.say(words.PAID_PAST, rail=passed)
     return said.tone, language.say(said.label), sentence
 
 

@@ -85,6 +85,7 @@ WAITING: Final = Said(
 
 CARRYING_ON: Final = N_("%(rail)s does not answer. Carrying on without waiting for it.")
 PAID_AROUND: Final = N_("%(rail)s did not come through, so another way paid. You were charged once.")
+PAID_PAST: Final = N_("%(rail)s has not been answering lately, so another way paid at once.")
 PAID_STRAY: Final = N_("%(rail)s is still silent. Whatever turns up there goes back to you by itself.")
 
 RAILS: Final[dict[str, str]] = {

@@ -332,7 +332,7 @@ class Refund:
 class Case:
     """A payment with all that belongs to it, as one driver sees it.
 
-    `shut`: rails that took no call just now.
+    `shut`: rails that took no call just now. `passed_over`: those of which the journal has said so.
     """
 
     payment: Payment
@@ -340,6 +340,7 @@ class Case:
     token: CaptureToken
     refunds: list[Refund] = field(default_factory=list)
     shut: set[str] = field(default_factory=set)
+    passed_over: set[str] = field(default_factory=set)
 
     def attempt(self, id: AttemptId | None) -> Attempt | None:  # noqa: A002 - the field's own word
         """Return the attempt with that id, if there is one."""

@@ -19,6 +19,10 @@ class Router(Protocol):
         """Ask to call `rail`; None: go elsewhere for now. `last_resort` says that there is no elsewhere."""
         ...
 
+    def hindrance(self, rail: str, *, now_s: float) -> str:
+        """Say why `rail` takes no call just now, in words; empty when it does."""
+        ...
+
     def finished(self, ticket: Ticket, outcome: RailOutcome, *, latency_s: float, now_s: float) -> None:
         """Count how the call went."""
         ...
@@ -52,6 +56,11 @@ class FixedOrder:
         del last_resort
         self._tickets += 1
         return Ticket(self._tickets, rail, now_s)
+
+    def hindrance(self, rail: str, *, now_s: float) -> str:
+        """Know of none."""
+        del rail, now_s
+        return ""
 
     def finished(self, ticket: Ticket, outcome: RailOutcome, *, latency_s: float, now_s: float) -> None:
         """Learn nothing."""

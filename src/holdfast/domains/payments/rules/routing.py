@@ -147,6 +147,11 @@ class Router:
         known.tried_at_s = now_s
         return ticket
 
+    def hindrance(self, rail: str, *, now_s: float) -> str:
+        """Return why `rail` takes no call just now, in words; empty when it does."""
+        known = self._known.get(rail)
+        return "" if known is None else _hindrance(known, now_s)
+
     def finished(self, ticket: Ticket, outcome: RailOutcome, *, latency_s: float, now_s: float) -> None:
         """Count how the call went.
 
@@ -270,14 +275,9 @@ class Router:
         score -= offer.payer_rank * settings.payer_rank_cost
         if offer.confirms_later:
             score -= settings.confirms_later_cost
-        hindrance = ""
-        state = known.breaker.state(now_s)
-        if state != "closed":
-            hindrance = f"breaker {state.replace('_', '-')}, {known.breaker.why}"
-            score -= 2.0 * _BEHIND
-        elif known.bulkhead.full:
-            hindrance = f"{known.bulkhead.in_flight} calls are under way and it gets no more"
-            score -= _BEHIND
+        hindrance = _hindrance(known, now_s)
+        if hindrance:
+            score -= _BEHIND if known.breaker.state(now_s) == "closed" else 2.0 * _BEHIND
         believed = known.rate.mean(known.hazard)
         return View(offer, drawn, score, believed, known.rate.observed, unknown, hindrance)
 
@@ -318,3 +318,12 @@ class Router:
             del known.calls[number]
             known.bulkhead.leave(None)
             known.breaker.abandon(probe=ticket.probe)
+
+
+def _hindrance(known: _Known, now_s: float) -> str:
+    state = known.breaker.state(now_s)
+    if state != "closed":
+        return f"breaker {state.replace('_', '-')}, {known.breaker.why}"
+    if known.bulkhead.full:
+        return f"{known.bulkhead.in_flight} calls are under way and it gets no more"
+    return ""
