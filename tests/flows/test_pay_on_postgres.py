@@ -21,8 +21,9 @@ from holdfast.base.money import Money, asset
 from holdfast.domains.ledger.lane import GroupCommitLane
 from holdfast.domains.ledger.model import NewTransfer
 from holdfast.domains.ledger.operations import PostgresLedger
+from holdfast.domains.payments import store_rows as rows
 from holdfast.domains.payments.errors import KeyClaimed
-from holdfast.domains.payments.model import Method, NewPayment, Op, PaymentState
+from holdfast.domains.payments.model import AttemptState, Evidence, Method, NewPayment, Op, PaymentState
 from holdfast.domains.payments.ports import Answer, FenceClass, Order, Rail, RailTraits, Said
 from holdfast.domains.payments.rules.router import FixedOrder
 from holdfast.domains.payments.store import PostgresBook
@@ -116,6 +117,28 @@ async def test_a_payment_from_balance_succeeds_and_pays_the_merchant(database: D
     assert paid.state is PaymentState.SUCCEEDED
     assert await s.desk.book.payment(paid.id) == paid
     assert await s.merchant_holds() == 500
+
+
+async def test_a_payment_from_balance_is_kept_whole_though_it_is_written_in_one_row(
+    database: Database,
+) -> None:
+    s = await shop(database)
+    paid = await pay.create(s.desk, s.wants(300, s.balance, s.card))
+    case = await s.desk.book.case(paid.id)
+    assert case is not None
+    assert case.payment == paid
+    (attempt,), (line,) = case.attempts, await s.desk.book.journal(paid.id)
+    assert (attempt.rail, attempt.state, attempt.evidence) == (
+        "book",
+        AttemptState.CAPTURED,
+        Evidence.SETTLEMENT,
+    )
+    assert (paid.kept, attempt.method, attempt.verified) == (attempt.id, s.balance, True)
+    assert (line.event, line.attempt_id, line.at) == ("paid_from_balance", attempt.id, paid.created_at)
+    row = rows.paid_row(rows.asked_row(paid) + rows.plan_row(paid), attempt, line)
+    assert rows.paid_of(row) == (paid, attempt, line), (
+        "what is read in memory is what is read from the tables"
+    )
 
 
 async def test_an_empty_balance_gives_way_to_the_next_method(database: Database) -> None:

@@ -190,8 +190,9 @@ class Gate:
         if len(said) > 9 or int(said) > BODY_BYTES_MAX:
             raise BodyTooLarge(f"A body has at most {BODY_BYTES_MAX} bytes.")
         message = await receive()
-        if not message.get("more_body", False):
-            body: bytes = message.get("body", b"")
+        body: bytes = message.get("body", b"")
+        # A server may say "more" and then bring nothing: with as much as was announced, there is no more.
+        if not message.get("more_body", False) or len(body) == int(said) > 0:
             if len(body) > BODY_BYTES_MAX:
                 raise BodyTooLarge(f"A body has at most {BODY_BYTES_MAX} bytes.")
             return body

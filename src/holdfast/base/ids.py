@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, NewType
 from uuid import UUID, SafeUUID
 
@@ -76,10 +77,12 @@ def uuid_of(number: int) -> UUID:
     return made
 
 
+@lru_cache(4_096)
 def public(prefix: str, value: UUID) -> str:
     """Write an id for the outside: `public("pay", …)` is `pay_` and 26 characters of Crockford base 32.
 
-    Two characters at a time, since every payment writes half a dozen of them.
+    Two characters at a time, and remembered for a while, since a payment writes half a dozen, some of them
+    again and again.
     """
     number = value.int
     high, low, pairs = number >> 60, number & 0xFFFFFFFFFFFFFFF, _PAIRS
@@ -96,4 +99,4 @@ def parse(prefix: str, text: str) -> UUID:
     head, _, body = text.partition("_")
     if head != prefix or _BODY(body) is None:
         raise IdInvalid(f"An id that begins with {prefix}_ is expected here.")
-    return UUID(int=int(body.encode().translate(_TO_BASE_32), 32))
+    return uuid_of(int(body.encode().translate(_TO_BASE_32), 32))

@@ -92,8 +92,13 @@ class Writer(Protocol):
         """Add a payment."""
         ...
 
-    def open_as(self, opening: Write, payment: Payment) -> Write:
-        """Add `payment`, which was asked for as `opening` says."""
+    def pay_at_once(
+        self, opening: Write, payment: Payment, attempt: Attempt, entry: JournalEntry
+    ) -> tuple[Write, ...]:
+        """Add `payment`, which its payer's balance paid by `attempt` as it opened.
+
+        `opening` is the write that would only open it.
+        """
         ...
 
     def save_payment(self, payment: Payment) -> Write:

@@ -66,6 +66,7 @@ class Draft:
         self.guards: list[Guard] = []
         self.guarded = True
         self.opening: Write | None = None
+        """Set when the commit opens the payment and has the balance pay it: how it would only open."""
         self._start()
 
     def _start(self) -> None:
@@ -177,6 +178,7 @@ class Draft:
         self.case = Case(payment, [], CaptureToken())
         self._fresh = False
         self.answer = None
+        self.opening = None
         self.guards = []
         self._start()
 
@@ -204,13 +206,26 @@ class Draft:
         if outcome.status == "committed":
             self.case.payment = payment
             self._fresh = False
+            self.opening = None
             self.guards = []
             self._start()
         return outcome
 
     def _rows(self, payment: Payment) -> list[Write]:
+        rows = self._changes(payment) if self.opening is None else self._at_once(payment, self.opening)
+        rows += [announce(event) for event in self._made_events(payment)]
+        rows += self.writes
+        if self.answer is not None:
+            rows += self.answer(Case(payment, self.case.attempts, self.case.token, self.case.refunds))
+        return rows
+
+    def _at_once(self, payment: Payment, opening: Write) -> list[Write]:
+        (entry,) = self._entries(payment)
+        return list(self._desk.writer.pay_at_once(opening, payment, self.case.attempts[0], entry))
+
+    def _changes(self, payment: Payment) -> list[Write]:
         writer = self._desk.writer
-        rows = [self._opening(payment) if self._fresh else writer.save_payment(payment)]
+        rows = [writer.open_payment(payment) if self._fresh else writer.save_payment(payment)]
         if self._replan:
             rows.append(writer.save_plan(payment))
         rows += [writer.save_attempt(a) for a in self.case.attempts if a.id in self._attempts]
@@ -218,21 +233,15 @@ class Draft:
             rows.append(store.save_token(payment.id, self.case.token))
         rows += [writer.add_send(send) for send in self._sends]
         rows += [writer.save_refund(refund) for refund in self._refunds.values()]
-        at = payment.lines - len(self._lines)
-        now = self.now
-        for i, (attempt, op, event, words, facts) in enumerate(self._lines):
-            rows.append(
-                writer.add_entry(JournalEntry(payment.id, at + i, now, attempt, op, event, words, facts))
-            )
-        rows += [announce(event) for event in self._made_events(payment)]
-        rows += self.writes
-        if self.answer is not None:
-            rows += self.answer(Case(payment, self.case.attempts, self.case.token, self.case.refunds))
+        rows += [writer.add_entry(entry) for entry in self._entries(payment)]
         return rows
 
-    def _opening(self, payment: Payment) -> Write:
-        writer = self._desk.writer
-        return writer.open_payment(payment) if self.opening is None else writer.open_as(self.opening, payment)
+    def _entries(self, payment: Payment) -> list[JournalEntry]:
+        at = payment.lines - len(self._lines)
+        return [
+            JournalEntry(payment.id, at + i, self.now, attempt, op, event, words, facts)
+            for i, (attempt, op, event, words, facts) in enumerate(self._lines)
+        ]
 
     def _made_events(self, payment: Payment) -> list[Event]:
         asked, ids = payment.asked, self._desk.ids

@@ -53,9 +53,12 @@ class Values:
         return Write(store.OPEN, (payment,))
 
     @staticmethod
-    def open_as(opening: Write, payment: Payment) -> Write:
-        """Add `payment`, which was asked for as `opening` says."""
-        return Write(opening.statement, (payment,))
+    def pay_at_once(
+        opening: Write, payment: Payment, attempt: Attempt, entry: JournalEntry
+    ) -> tuple[Write, ...]:
+        """Add `payment`, which its payer's balance paid by `attempt` as it opened."""
+        attempted, told = Write(store.ATTEMPT, (attempt,)), Write(store.JOURNAL, (entry,))
+        return Write(opening.statement, (payment,)), attempted, told
 
     @staticmethod
     def save_payment(payment: Payment) -> Write:
@@ -106,6 +109,7 @@ class MemoryBook:
         self._due: list[tuple[datetime, int, UUID]] = []
         for statement, apply in (
             (store.OPEN, self._open),
+            (store.PAID, self._paid),
             (store.PLAN, self._replan),
             (store.SAVE, self._save),
             (store.ATTEMPT, self._attempt),
@@ -124,6 +128,12 @@ class MemoryBook:
         payment = row[0] if len(row) == 1 else rows.payment_of(row)
         self._keep(payment)
         self._of_merchant.setdefault(payment.asked.merchant_id, []).append(payment.id)
+
+    def _paid(self, row: Row) -> None:
+        payment, attempt, entry = rows.paid_of(row)
+        self._open((payment,))
+        self._attempt((attempt,))
+        self._entry((entry,))
 
     def _replan(self, row: Row) -> None:
         if len(row) > 1:

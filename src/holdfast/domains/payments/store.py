@@ -90,6 +90,27 @@ ATTEMPT: Final = _statement(
     rows.ATTEMPT,
     110,
 )
+PAID: Final = _statement(
+    "paid",
+    f"""
+    with new as (select * from {_unnest(rows.PAID)}),
+    opened as (
+        insert into payments.payments ({_names(_WHOLE)})
+        select {_values(rows.ASKED | rows.PLAN)},
+            'succeeded', amount_minor, 0, 1, 0, created_at, null, null, false, attempt_id, 0, null, 1, '', ''
+        from new
+    ), tried as (
+        insert into payments.attempts ({_names(rows.ATTEMPT)})
+        select attempt_id, id, 0, plan::jsonb -> 0 ->> 1, attempt_method::jsonb, asset, amount_minor,
+            'captured', 4, attempt_reference, null, '', '', created_at, created_at, created_at, amount_minor,
+            0, 0, null, null, null, null, false, true, false, 0, false, null, false
+        from new
+    )
+    insert into payments.journal ({_names(rows.JOURNAL)})
+    select id, 0, created_at, attempt_id, null, 'paid_from_balance', words, '{{}}' from new""",  # noqa: S608 - constants only
+    rows.PAID,
+    100,
+)
 TOKEN: Final = _statement(
     "token",
     _insert(
@@ -172,9 +193,13 @@ def open_payment(payment: Payment) -> Write:
     return Write(OPEN, rows.asked_row(payment) + rows.plan_row(payment) + rows.state_row(payment))
 
 
-def open_as(opening: Write, payment: Payment) -> Write:
-    """Return `opening` with the state of `payment`: what it was asked to be is written out once for both."""
-    return Write(OPEN, opening.row[: len(rows.ASKED) + len(rows.PLAN)] + rows.state_row(payment))
+def pay_at_once(opening: Write, payment: Payment, attempt: Attempt, entry: JournalEntry) -> tuple[Write, ...]:
+    """Add `payment`, which its payer's balance paid by `attempt` as it opened, in one row.
+
+    `opening` is the write that would only open it.
+    """
+    del payment
+    return (Write(PAID, rows.paid_row(opening.row, attempt, entry)),)
 
 
 def save_payment(payment: Payment) -> Write:

@@ -99,6 +99,17 @@ ATTEMPT: Final = {
     "booked": "bool",
 }
 
+PAID: Final = (
+    ASKED
+    | PLAN
+    | {"attempt_id": "uuid", "attempt_reference": "text", "attempt_method": "text", "words": "text"}
+)
+"""A payment that its payer's balance paid as it opened.
+
+That is most payments, and payment, attempt and journal line follow from these columns: `paid_of` says how,
+and the statement `PAID` of the store says the same in SQL.
+"""
+
 TOKEN: Final = {"payment_id": "uuid", "epoch": "int8", "holder": "uuid"}
 
 SEND: Final = {
@@ -181,7 +192,7 @@ def plan_row(payment: Payment) -> Row:
     """
     asked = payment.asked
     places = {method.instrument_id: i for i, method in enumerate(asked.methods)}
-    methods = [(str(m.instrument_id), m.kind, m.label, m.token) for m in asked.methods]
+    methods = [(m.instrument_id.hex, m.kind, m.label, m.token) for m in asked.methods]
     plan = [(places[s.method.instrument_id], s.rail, s.reason) for s in payment.plan]
     return asked.deadline_at, to_json(methods), to_json(plan)
 
@@ -255,6 +266,10 @@ def payment_of(row: Sequence[Any]) -> Payment:
     )
 
 
+def _method_json(method: Method) -> str:
+    return to_json((method.instrument_id.hex, method.kind, method.label, method.token))
+
+
 def _method(parts: Sequence[str]) -> Method:
     instrument, kind, label, token = parts
     return Method(InstrumentId(UUID(instrument)), kind, label, token)
@@ -262,13 +277,12 @@ def _method(parts: Sequence[str]) -> Method:
 
 def attempt_row(attempt: Attempt) -> Row:
     """Return the columns of `ATTEMPT`."""
-    method = attempt.method
     return (
         attempt.id,
         attempt.payment_id,
         attempt.seq,
         attempt.rail,
-        to_json((str(method.instrument_id), method.kind, method.label, method.token)),
+        _method_json(attempt.method),
         attempt.amount.asset.code,
         attempt.amount.amount_minor,
         attempt.state.value,
@@ -315,6 +329,27 @@ def attempt_of(row: Sequence[Any]) -> Attempt:
         *row[23:],
     ]
     return Attempt(*fields)
+
+
+def paid_row(opening: Row, attempt: Attempt, entry: JournalEntry) -> Row:
+    """Return the columns of `PAID`; `opening` is the row with which the payment opens."""
+    asked = opening[: len(ASKED) + len(PLAN)]
+    return (*asked, attempt.id, attempt.reference, _method_json(attempt.method), entry.words)
+
+
+def paid_of(row: Sequence[Any]) -> tuple[Payment, Attempt, JournalEntry]:
+    """Read `PAID`."""
+    attempt_id, reference, method, words = row[-4:]
+    id_, asset, amount, at = row[0], row[3], row[4], row[12]
+    state = ("succeeded", amount, 0, 1, 0, at, None, None, False, attempt_id, 0, None, 1, "", "")
+    payment = payment_of((*row[:-4], *state))
+    money = Money(ASSETS[asset], amount)
+    attempt = Attempt(
+        attempt_id, payment.id, 0, payment.plan[0].rail, _method(from_json(method)), money,
+        AttemptState.CAPTURED, Evidence.SETTLEMENT, reference, None, "", "", at, at, at,
+        captured_minor=amount, verified=True,
+    )  # fmt: skip
+    return payment, attempt, JournalEntry(id_, 0, at, attempt_id, None, "paid_from_balance", words)
 
 
 def token_of(row: Sequence[Any] | None) -> CaptureToken:
