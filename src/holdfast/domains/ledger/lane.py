@@ -12,7 +12,7 @@ refused, by statements that raise when that is not so. Then guards and transfers
 what follows is sent after. When a batch fails
 with an error of the database it is tried once more (two processes may have met), and then its units are
 committed one by one, so that only the unit at fault is told. While the database works on a full batch, the
-next full one is made ready.
+next full one is packed; and a batch is sent before the callers of the one before it are told.
 
 When the connection breaks while the commit is under way, the lane finds out what happened: it takes a lock
 that the lost transaction must have held, so the transaction is over, and looks for a transfer of the batch.
@@ -73,6 +73,9 @@ class Job:
     postings: list[list[Posting]] = field(default_factory=list)
     guard_failed: int | None = None
     moved: bool = True
+    settled: bool = False
+    """Its commit stands, or `error` says why not."""
+    error: BaseException | None = None
 
     def outcome(self) -> UnitOutcome:
         """Say what became of the unit."""
@@ -174,31 +177,55 @@ class GroupCommitLane:
                 except DatabaseUnavailable as error:
                     if len(self._runners) > 1:
                         return  # another has a connection, and goes on with what waits
-                    for job in self._queue:
-                        _fail(job, error)
+                    left = _Batch(list(self._queue), None)
                     self._queue.clear()
                     self._waiting_transfers = 0
+                    for job in left.jobs:
+                        _fail(job, error)
+                    left.tell()
         finally:  # at once: whoever comes next must not take this one for running
             runner = asyncio.current_task()
             if runner is not None:
                 self._runners.discard(runner)
 
     async def _drive(self, connection: Connection) -> None:
-        """Commit batch after batch on one connection until nothing is left or it breaks."""
+        """Commit batch after batch on one connection until nothing is left or it breaks.
+
+        The next batch is sent before the callers of the last are told: what they do then, they do while the
+        database works.
+        """
+        ahead, sent, told = self._take(), _NOTHING, _NOTHING
+        commit: asyncio.Task[None] | None = None
+        try:
+            while ahead.jobs:
+                told, sent, ahead = sent, ahead, _NOTHING
+                commit = asyncio.ensure_future(self._commit_batch(connection, sent))
+                await asyncio.sleep(0)  # it runs until it waits for the database
+                told.tell()
+                ahead = await self._take_ahead(commit)
+                await commit
+                if connection.closed:
+                    return
+                if not ahead.jobs and self._worth_a_commit(running=len(self._runners) - 1):
+                    ahead = self._take()
+        finally:
+            for job in ahead.jobs:
+                _fail(job, DatabaseUnavailable())
+            ahead.tell()
+            told.tell()
+            if commit is None or commit.done():
+                sent.tell()
+            else:  # this task was cancelled, the commit is still under way
+                commit.add_done_callback(lambda _: sent.tell())
+
+    async def _take_ahead(self, commit: asyncio.Task[None]) -> _Batch:
+        """Make the next batch ready to send while `commit` is under way, if there is a full one."""
+        await asyncio.sleep(0)  # callers that were just told may want more
+        if commit.done() or self._waiting_transfers < self._batch_transfers_max:
+            return _NOTHING
         batch = self._take()
-        while batch.jobs:
-            commit = asyncio.ensure_future(self._commit_batch(connection, batch))
-            await asyncio.sleep(0)
-            full = self._waiting_transfers >= self._batch_transfers_max
-            batch = self._take() if full and not commit.done() else _NOTHING
-            await commit
-            if not batch.jobs and not connection.closed:
-                worth = self._worth_a_commit(running=len(self._runners) - 1)
-                batch = self._take() if worth else _NOTHING
-            elif connection.closed:
-                for job in batch.jobs:
-                    _fail(job, DatabaseUnavailable())
-                return
+        batch.pack()
+        return batch
 
     def _take(self) -> _Batch:
         """Take what fits one commit, in order.
@@ -232,17 +259,19 @@ class GroupCommitLane:
         return _Batch(jobs, plan)
 
     async def _commit_batch(self, connection: Connection, batch: _Batch) -> None:
-        """Commit a batch; when that fails, its jobs one by one. Every job has its answer afterwards."""
+        """Commit a batch; when that fails, its jobs one by one. Every job is settled afterwards."""
         jobs = batch.jobs
         try:
             if not await self._try_commit(connection, batch):
                 for job in jobs:
-                    await self._try_commit(connection, self._batch([job]))
+                    batch = self._batch([job])
+                    await self._try_commit(connection, batch)
         except _ConnectionLost as lost:
-            await self._after_loss([job for job in jobs if not job.done.done()], committing=lost.committing)
+            await self._after_loss([job for job in jobs if not job.settled], committing=lost.committing)
         except BaseException as error:
+            unsure = CommitUnknown() if batch.committing else Unavailable()
             for job in jobs:
-                _fail(job, error if isinstance(error, HoldfastError) else Unavailable())
+                _fail(job, error if isinstance(error, HoldfastError) else unsure)
             if not isinstance(error, HoldfastError):
                 raise
 
@@ -267,7 +296,8 @@ class GroupCommitLane:
                     tries += 1
             else:
                 self.batches += 1
-                _answer(batch.jobs)
+                for job in batch.jobs:
+                    job.settled = True
                 return True
         if len(batch.jobs) == 1:
             rejected = WriteRejected(f"A row could not be written: {error}".splitlines()[0])
@@ -285,11 +315,10 @@ class GroupCommitLane:
         jobs, plan = batch.jobs, batch.plan
         sure = all(plan and guard.statement.sure for job in jobs for guard in job.unit.guards)
         if sure and not batch.looked_at and (plan is None or plan.plain) and not self._cautious:
+            commands = batch.pack()
             batch.expect_all_posted()
-            checks = [command for command, _ in _guards(jobs, claims=None, sure=True)]
-            post = [] if plan is None else [(posting.POST, plan.parameters(strict=True))]
             batch.committing = True
-            await exchange(connection, [_BEGIN, *checks, *post, *_writes(jobs), _COMMIT])
+            await exchange(connection, commands)
             return
         self._cautious = max(0, self._cautious - 1)
         await self._guarded(connection, batch)
@@ -337,7 +366,7 @@ class GroupCommitLane:
             if seen is None:
                 _fail(job, CommitUnknown())
             elif seen:
-                _answer([job])
+                job.settled = True
             else:
                 _fail(job, DatabaseUnavailable())
 
@@ -366,6 +395,24 @@ class _Batch:
     """The commit was sent, so it may have happened."""
     looked_at: bool = False
     """It was sent in one go and needs a closer look."""
+    packed: list[Command] | None = None
+
+    def pack(self) -> list[Command]:
+        """Return the whole transaction as it is sent in one go; it is made once."""
+        if self.packed is None:
+            checks = [command for command, _ in _guards(self.jobs, claims=None, sure=True)]
+            post = [] if self.plan is None else [(posting.POST, self.plan.parameters(strict=True))]
+            self.packed = [_BEGIN, *checks, *post, *_writes(self.jobs), _COMMIT]
+        return self.packed
+
+    def tell(self) -> None:
+        """Tell the callers of settled jobs."""
+        for job in self.jobs:
+            if job.settled and not job.done.done():
+                if job.error is None:
+                    job.done.set_result((job.outcome(), job.postings))
+                else:
+                    job.done.set_exception(job.error)
 
     def forget(self) -> None:
         """Take back what an earlier try found out."""
@@ -386,14 +433,9 @@ _NOTHING: Final = _Batch([], None)
 
 
 def _fail(job: Job, error: BaseException) -> None:
-    if not job.done.done():
-        job.done.set_exception(error)
-
-
-def _answer(jobs: Iterable[Job]) -> None:
-    for job in jobs:
-        if not job.done.done():
-            job.done.set_result((job.outcome(), job.postings))
+    """Settle a job that is not settled yet: it did not happen, or nobody knows."""
+    if not job.settled:
+        job.settled, job.error = True, error
 
 
 async def _roll_back(connection: Connection, *, committing: bool) -> None:
