@@ -22,8 +22,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Sequence
 from typing import Final
 
 import psycopg
@@ -39,13 +38,23 @@ from holdfast.base.limits import (
 )
 from holdfast.domains.ledger.checks import check_transfer
 from holdfast.domains.ledger.errors import ChainTooLong, CommitUnknown, LaneFull, WriteRejected
+from holdfast.domains.ledger.lane_batch import (
+    BEGIN,
+    COMMIT,
+    NO_UNIT,
+    NOTHING,
+    Batch,
+    Job,
+    Owners,
+    fail,
+    guards,
+    writes,
+)
 from holdfast.domains.ledger.model import Outcome, Posting, Unit, UnitOutcome
 from holdfast.domains.ledger.store import posting, reading
 from holdfast.domains.ledger.store.batch import Group, Plan
-from holdfast.platform import arrays
 from holdfast.platform.db import Connection, Database, DatabaseUnavailable
 from holdfast.platform.exchange import Command, Rows, exchange
-from holdfast.platform.unit import Guard, Statement, Write
 
 _FIND_OUT_TRIES: Final = 5
 _FIND_OUT_PAUSE_S: Final = 1.0
@@ -57,33 +66,7 @@ _CAUTIOUS_BATCHES: Final = 16
 
 Refusals come in crowds, and a lost guess costs a batch.
 """
-_BEGIN: Final[Command] = ("begin", ())
-_COMMIT: Final[Command] = ("commit", ())
 _ROLLBACK: Final[Command] = ("rollback", ())
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """What one caller waits for: a unit, or a list of chains that commit together."""
-
-    groups: tuple[Group, ...]
-    unit: Unit
-    done: asyncio.Future[tuple[UnitOutcome, list[list[Posting]]]]
-    count: int
-    postings: list[list[Posting]] = field(default_factory=list)
-    guard_failed: int | None = None
-    moved: bool = True
-    settled: bool = False
-    """Its commit stands, or `error` says why not."""
-    error: BaseException | None = None
-
-    def outcome(self) -> UnitOutcome:
-        """Say what became of the unit."""
-        if self.guard_failed is not None:
-            return UnitOutcome("conflict", guard_failed=self.guard_failed)
-        return UnitOutcome(
-            "committed" if self.moved else "refused", tuple(p for group in self.postings for p in group)
-        )
 
 
 class _ConnectionLost(Exception):
@@ -141,7 +124,7 @@ class GroupCommitLane:
 
     async def post(self, groups: Sequence[Group]) -> list[Posting]:
         """Post chains of transfers in one durable commit; an answer for each transfer."""
-        _, postings = await self._enqueue(tuple(groups), _NO_UNIT, sum(len(g.transfers) for g in groups))
+        _, postings = await self._enqueue(tuple(groups), NO_UNIT, sum(len(g.transfers) for g in groups))
         return [p for group in postings for p in group]
 
     async def drain(self) -> None:
@@ -177,11 +160,11 @@ class GroupCommitLane:
                 except DatabaseUnavailable as error:
                     if len(self._runners) > 1:
                         return  # another has a connection, and goes on with what waits
-                    left = _Batch(list(self._queue), None)
+                    left = Batch(list(self._queue), None)
                     self._queue.clear()
                     self._waiting_transfers = 0
                     for job in left.jobs:
-                        _fail(job, error)
+                        fail(job, error)
                     left.tell()
         finally:  # at once: whoever comes next must not take this one for running
             runner = asyncio.current_task()
@@ -194,11 +177,11 @@ class GroupCommitLane:
         The next batch is sent before the callers of the last are told: what they do then, they do while the
         database works.
         """
-        ahead, sent, told = self._take(), _NOTHING, _NOTHING
+        ahead, sent, told = self._take(), NOTHING, NOTHING
         commit: asyncio.Task[None] | None = None
         try:
             while ahead.jobs:
-                told, sent, ahead = sent, ahead, _NOTHING
+                told, sent, ahead = sent, ahead, NOTHING
                 commit = asyncio.ensure_future(self._commit_batch(connection, sent))
                 await asyncio.sleep(0)  # it runs until it waits for the database
                 told.tell()
@@ -210,7 +193,7 @@ class GroupCommitLane:
                     ahead = self._take()
         finally:
             for job in ahead.jobs:
-                _fail(job, DatabaseUnavailable())
+                fail(job, DatabaseUnavailable())
             ahead.tell()
             told.tell()
             if commit is None or commit.done():
@@ -218,16 +201,16 @@ class GroupCommitLane:
             else:  # this task was cancelled, the commit is still under way
                 commit.add_done_callback(lambda _: sent.tell())
 
-    async def _take_ahead(self, commit: asyncio.Task[None]) -> _Batch:
+    async def _take_ahead(self, commit: asyncio.Task[None]) -> Batch:
         """Make the next batch ready to send while `commit` is under way, if there is a full one."""
         await asyncio.sleep(0)  # callers that were just told may want more
         if commit.done() or self._waiting_transfers < self._batch_transfers_max:
-            return _NOTHING
+            return NOTHING
         batch = self._take()
         batch.pack()
         return batch
 
-    def _take(self) -> _Batch:
+    def _take(self) -> Batch:
         """Take what fits one commit, in order.
 
         Stop before a unit that guards what an earlier one of the batch guards.
@@ -252,13 +235,13 @@ class GroupCommitLane:
                 count += job.count
         return self._batch(jobs)
 
-    def _batch(self, jobs: list[Job]) -> _Batch:
+    def _batch(self, jobs: list[Job]) -> Batch:
         """Make a batch ready to send."""
         groups = [group for job in jobs for group in job.groups]
         plan = Plan(groups, self._clock.now()) if groups else None
-        return _Batch(jobs, plan)
+        return Batch(jobs, plan)
 
-    async def _commit_batch(self, connection: Connection, batch: _Batch) -> None:
+    async def _commit_batch(self, connection: Connection, batch: Batch) -> None:
         """Commit a batch; when that fails, its jobs one by one. Every job is settled afterwards."""
         jobs = batch.jobs
         try:
@@ -271,11 +254,11 @@ class GroupCommitLane:
         except BaseException as error:
             unsure = CommitUnknown() if batch.committing else Unavailable()
             for job in jobs:
-                _fail(job, error if isinstance(error, HoldfastError) else unsure)
+                fail(job, error if isinstance(error, HoldfastError) else unsure)
             if not isinstance(error, HoldfastError):
                 raise
 
-    async def _try_commit(self, connection: Connection, batch: _Batch) -> bool:
+    async def _try_commit(self, connection: Connection, batch: Batch) -> bool:
         """Commit a batch and answer its jobs; False when the database refused twice.
 
         Raises: `_ConnectionLost`.
@@ -302,11 +285,11 @@ class GroupCommitLane:
         if len(batch.jobs) == 1:
             rejected = WriteRejected(f"A row could not be written: {error}".splitlines()[0])
             rejected.__cause__ = error
-            _fail(batch.jobs[0], rejected)
+            fail(batch.jobs[0], rejected)
             return True
         return False
 
-    async def _attempt(self, connection: Connection, batch: _Batch) -> None:
+    async def _attempt(self, connection: Connection, batch: Batch) -> None:
         """Run one transaction.
 
         All at once when every guard can be sent so and refusals are rare, else in two exchanges or more. What
@@ -323,14 +306,14 @@ class GroupCommitLane:
         self._cautious = max(0, self._cautious - 1)
         await self._guarded(connection, batch)
         batch.committing = True
-        await exchange(connection, [*_writes(jobs), _COMMIT])
+        await exchange(connection, [*writes(jobs), COMMIT])
 
-    async def _guarded(self, connection: Connection, batch: _Batch) -> None:
+    async def _guarded(self, connection: Connection, batch: Batch) -> None:
         """Check guards and post, first as if every guard held; when one does not, again, step by step."""
         jobs, plan = batch.jobs, batch.plan
-        checks = _guards(jobs, claims=None)
+        checks = guards(jobs, claims=None)
         post = [] if plan is None else [(posting.POST, plan.parameters(strict=False))]
-        results = await exchange(connection, [_BEGIN, *(command for command, _ in checks), *post])
+        results = await exchange(connection, [BEGIN, *(command for command, _ in checks), *post])
         failed = [_mark_failed(owners, rows) for (_, owners), rows in zip(checks, results[1:], strict=False)]
         if any(failed):
             await exchange(connection, [_ROLLBACK])
@@ -339,13 +322,13 @@ class GroupCommitLane:
             await _settle(connection, jobs, plan, results[-1])
 
     async def _step_by_step(
-        self, connection: Connection, batch: _Batch
+        self, connection: Connection, batch: Batch
     ) -> tuple[list[Job], Plan | None, list[Rows]]:
         """Check claims only for units whose other guards hold; post only for units that are left."""
         batch.forget()
-        begin = [_BEGIN]
+        begin = [BEGIN]
         for claims in (False, True):
-            checks = _guards([job for job in batch.jobs if job.guard_failed is None], claims=claims)
+            checks = guards([job for job in batch.jobs if job.guard_failed is None], claims=claims)
             results = await exchange(connection, [*begin, *(command for command, _ in checks)])
             for (_, owners), rows in zip(checks, results[len(begin) :], strict=True):
                 _mark_failed(owners, rows)
@@ -364,11 +347,11 @@ class GroupCommitLane:
         seen = await self._find_out(jobs) if committing else False
         for job in jobs:
             if seen is None:
-                _fail(job, CommitUnknown())
+                fail(job, CommitUnknown())
             elif seen:
                 job.settled = True
             else:
-                _fail(job, DatabaseUnavailable())
+                fail(job, DatabaseUnavailable())
 
     async def _find_out(self, jobs: list[Job]) -> bool | None:
         """Tell whether a lost commit happened; None when it cannot be told."""
@@ -385,59 +368,6 @@ class GroupCommitLane:
         return None
 
 
-@dataclass(slots=True)
-class _Batch:
-    """Jobs that commit together, and their transfers as arrays."""
-
-    jobs: list[Job]
-    plan: Plan | None
-    committing: bool = False
-    """The commit was sent, so it may have happened."""
-    looked_at: bool = False
-    """It was sent in one go and needs a closer look."""
-    packed: list[Command] | None = None
-
-    def pack(self) -> list[Command]:
-        """Return the whole transaction as it is sent in one go; it is made once."""
-        if self.packed is None:
-            checks = [command for command, _ in _guards(self.jobs, claims=None, sure=True)]
-            post = [] if self.plan is None else [(posting.POST, self.plan.parameters(strict=True))]
-            self.packed = [_BEGIN, *checks, *post, *_writes(self.jobs), _COMMIT]
-        return self.packed
-
-    def tell(self) -> None:
-        """Tell the callers of settled jobs."""
-        for job in self.jobs:
-            if job.settled and not job.done.done():
-                if job.error is None:
-                    job.done.set_result((job.outcome(), job.postings))
-                else:
-                    job.done.set_exception(job.error)
-
-    def forget(self) -> None:
-        """Take back what an earlier try found out."""
-        self.committing = False
-        for job in self.jobs:
-            job.postings, job.guard_failed, job.moved = [], None, True
-
-    def expect_all_posted(self) -> None:
-        """Fill in the answers of a batch that is kept only when every transfer is posted."""
-        for job in self.jobs:
-            job.postings = [
-                [Posting(t.id, Outcome.POSTED, t.amount_minor or 0) for t in g.transfers] for g in job.groups
-            ]
-
-
-_NO_UNIT: Final = Unit()
-_NOTHING: Final = _Batch([], None)
-
-
-def _fail(job: Job, error: BaseException) -> None:
-    """Settle a job that is not settled yet: it did not happen, or nobody knows."""
-    if not job.settled:
-        job.settled, job.error = True, error
-
-
 async def _roll_back(connection: Connection, *, committing: bool) -> None:
     """Raises: `_ConnectionLost` when there is nothing left to roll back on."""
     if not connection.closed:
@@ -449,25 +379,6 @@ async def _roll_back(connection: Connection, *, committing: bool) -> None:
             return
     await connection.close()
     raise _ConnectionLost(committing=committing)
-
-
-Owners = list[tuple[Job, int]]
-
-
-def _guards(jobs: Iterable[Job], *, claims: bool | None, sure: bool = False) -> list[tuple[Command, Owners]]:
-    """Group guards by statement, those that claim last. `claims` None: all of them. `sure`: as they raise."""
-    found: dict[str, tuple[Statement, bool, list[Guard], Owners]] = {}
-    for job in jobs:
-        for position, guard in enumerate(job.unit.guards):
-            if claims is None or guard.claims == claims:
-                entry = found.setdefault(guard.statement.name, (guard.statement, guard.claims, [], []))
-                entry[2].append(guard)
-                entry[3].append((job, position))
-    ordered = sorted(found.values(), key=lambda e: (e[1], e[0].rank, e[0].name))
-    return [
-        ((statement.sure if sure else statement.sql, _columns(statement, [g.row for g in guards])), owners)
-        for statement, _, guards, owners in ordered
-    ]
 
 
 def _mark_failed(owners: Owners, rows: Rows) -> bool:
@@ -485,7 +396,7 @@ async def _settle(connection: Connection, jobs: Sequence[Job], plan: Plan, poste
     """Give each job its postings."""
     answer = posting.answer_of(posted)
     if answer.clean:
-        _Batch(list(jobs), plan).expect_all_posted()
+        Batch(list(jobs), plan).expect_all_posted()
         return
     answers = await posting.settle(connection, plan, answer)
     start = 0
@@ -493,25 +404,3 @@ async def _settle(connection: Connection, jobs: Sequence[Job], plan: Plan, poste
         job.postings = answers[start : start + len(job.groups)]
         job.moved = all(p.outcome <= Outcome.EXISTS for group in job.postings for p in group)
         start += len(job.groups)
-
-
-def _writes(jobs: Iterable[Job]) -> list[Command]:
-    found: dict[str, tuple[Statement, list[tuple[object, ...]]]] = {}
-    for job in jobs:
-        writes: Sequence[Write] = ()
-        if job.guard_failed is None:
-            writes = job.unit.writes if job.moved else job.unit.writes_if_refused
-        for write in writes:
-            entry = found.get(write.statement.name)
-            if entry is None:
-                entry = found[write.statement.name] = (write.statement, [])
-            entry[1].append(write.row)
-    ordered = sorted(found.values(), key=lambda e: (e[0].rank, e[0].name))
-    return [(statement.sql, _columns(statement, rows)) for statement, rows in ordered]
-
-
-def _columns(statement: Statement, rows: Sequence[tuple[object, ...]]) -> tuple[arrays.Packed, ...]:
-    return tuple(
-        arrays.column(kind, column)
-        for kind, column in zip(statement.columns, zip(*rows, strict=True), strict=True)
-    )
