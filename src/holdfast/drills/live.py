@@ -1,80 +1,62 @@
 """A drill against the running platform: real processes, real sockets, a real `kill -9`.
 
-`holdfast up` runs in a folder of its own on free ports. Payers pay by card over the HTTP API and repeat what
-got no answer with the same key. After a while the provider that is first for everybody fails in the way of
-the scenario; then the server is killed outright, at work; its parent starts it again. When the fault is over
-and nothing is under way any more, three books are compared: the payments, the ledger (which also proves
-itself), and the providers' own.
+`holdfast up` runs in a folder of its own on free ports. Payers carry what the scenario's payers carry, pay
+over the HTTP API and repeat what got no answer with the same key. The scenario's faults are set in the
+sandbox, squeezed into a few seconds (`live_faults.py`); in their midst the server is killed outright, at
+work; its parent starts it again. When the faults are over and nothing is under way any more, three books are
+compared: the payments, the ledger (which also proves itself), and the providers' own.
+
+The oracle is simple: who pays carries an instrument that some provider takes, no account is empty, and no
+fault lasts as long as a payer waits (`DEADLINE_S`). So every payment can be completed, and counts.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from random import Random
 from typing import Any, Final
+from uuid import uuid4
 
 import aiohttp
 
 from holdfast.base.ids import public
 from holdfast.domains.ledger.operations import PostgresLedger
 from holdfast.domains.ledger.verify import verify
+from holdfast.domains.merchants import MerchantRules, Merchants
 from holdfast.domains.payments.model import Attempt, Payment, PaymentState
 from holdfast.domains.payments.store import PostgresBook
-from holdfast.drills import judge
+from holdfast.drills import judge, live_faults
 from holdfast.drills.draw import NEVER
-from holdfast.drills.scenario import FaultKind, Scenario
+from holdfast.drills.live_faults import PROVIDERS, LiveFault
+from holdfast.drills.live_platform import LiveDrillError, Platform, until_ready
+from holdfast.drills.scenario import Scenario
 from holdfast.flows import chart, demo
 from holdfast.platform.db import Database
 from holdfast.platform.postgres import database_dsn
+
+__all__ = ["LiveDrillError", "live_drill"]
 
 Figures = dict[str, object]
 Tell = Callable[[str], None]
 
 PAYERS: Final = 6
-PAUSE_S: Final = 0.25
-"""Between two payments of one payer: bounds the drill's load."""
+PAYMENTS_PER_S: Final = 8.0
+"""Payments come at this rate, whether or not those before them have ended; it bounds the drill's load."""
 FAULT_FROM_S: Final = 3.0
-KILL_AT_S: Final = 6.0
+KILL_AT_S: Final = 4.5
+"""Early amid the faults: what the server had in hand is only taken over when its lease has run out."""
 FAULT_TO_S: Final = 11.0
 PAY_UNTIL_S: Final = 15.0
 DEADLINE_S: Final = 30.0
-START_WITHIN_S: Final = 120.0
+"""How long a payer waits: far longer than all faults together, so that each payment can be completed."""
 SETTLE_WITHIN_S: Final = 180.0
 ASSET: Final = "CNY"
-CARDS: Final = ("pm_card_visa", "pm_card_mastercard")
-RAILS: Final = ("north", "south", "harbour")
-
-LIKE: Final[dict[FaultKind, str]] = {
-    FaultKind.GRAY: "lost",
-    FaultKind.HANG: "mute",
-    FaultKind.DARK: "dark",
-    FaultKind.REFUSE: "refuse",
-    FaultKind.UNRESOLVABLE: "refuse",
-    FaultKind.DECLINE_SPIKE: "decline",
-    FaultKind.SLOW: "slow",
-    FaultKind.BROWNOUT: "brownout",
-    FaultKind.ACK_THEN_SILENT: "mute",
-    FaultKind.STATUS_QUERY_STORM: "brownout",
-    FaultKind.RESTART_STORM: "error_before",
-}
-"""What the sandbox does that is most like each kind of fault."""
-
-
-class LiveDrillError(RuntimeError):
-    """The platform could not be started, or did not come to rest: the drill has no result."""
+TOKENS: Final = {"card": ("pm_card_visa", "pm_card_mastercard"), "bank": ("HB-0001-OK",)}
 
 
 @dataclass(slots=True)
@@ -97,52 +79,24 @@ class _Run:
     broken_calls: int = 0
 
 
-class _Platform:
-    """One `holdfast up` in a folder of its own."""
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """What everybody in one drill needs. `began`: when the payers began, on the monotonic clock."""
 
-    def __init__(self) -> None:
-        self.place = Path(tempfile.mkdtemp(prefix="holdfast-drill-"))
-        self.place.chmod(0o755)  # the database runs as a user of its own
-        self.data = self.place / "data"
-        self.port, self.sandbox_port = free_port(), free_port()
-        self.log = self.place / "up.log"
-        ports = ("--port", str(self.port), "--sandbox-port", str(self.sandbox_port), "--data", str(self.data))
-        clean = {key: value for key, value in os.environ.items() if not key.startswith("HOLDFAST_")}
-        with self.log.open("wb") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "holdfast", "up", *ports],
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                env=clean,
-            )
+    scenario: Scenario
+    seed: int
+    platform: Platform
+    http: aiohttp.ClientSession
+    faults: tuple[LiveFault, ...]
+    run: _Run
+    began: float
+    tell: Tell
 
-    def url(self, path: str) -> str:
-        return f"http://127.0.0.1:{self.port}{path}"
+    def now_s(self) -> float:
+        return time.monotonic() - self.began
 
-    def control(self, path: str) -> str:
-        return f"http://127.0.0.1:{self.sandbox_port}/_control{path}"
-
-    def said(self) -> str:
-        return self.log.read_text(errors="replace")
-
-    def kill_server(self) -> None:
-        """End the server's processes outright, as a power cut or the kernel would."""
-        found = [pid for pid in below(self.process.pid) if b"holdfast\0serve" in command_line(pid)]
-        for pid in {one for server in found for one in (server, *below(server))}:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        if not found:
-            raise LiveDrillError(f"no server runs:\n{self.said()}")
-
-    def end(self) -> None:
-        """Stop everything and remove the folder."""
-        self.process.send_signal(signal.SIGINT)
-        try:
-            self.process.wait(30)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        shutil.rmtree(self.place, ignore_errors=True)
+    async def until(self, at_s: float) -> None:
+        await asyncio.sleep(at_s - self.now_s())
 
 
 def live_drill(scenario: Scenario, *, seed: int | None = None, tell: Tell = lambda _words: None) -> Figures:
@@ -150,96 +104,115 @@ def live_drill(scenario: Scenario, *, seed: int | None = None, tell: Tell = lamb
 
     Raises: `LiveDrillError` when the platform does not start or does not come to rest.
     """
-    platform = _Platform()
+    platform = Platform()
     try:
         return asyncio.run(_drill(platform, scenario, scenario.seed if seed is None else seed, tell))
     finally:
         platform.end()
 
 
-async def _drill(platform: _Platform, scenario: Scenario, seed: int, tell: Tell) -> Figures:
+async def _drill(platform: Platform, scenario: Scenario, seed: int, tell: Tell) -> Figures:
     headers = {"Authorization": f"Bearer {demo.API_KEY.reveal()}"}
     timeout = aiohttp.ClientTimeout(total=40)
-    async with aiohttp.ClientSession(headers=headers, timeout=timeout) as http:
-        await _until_ready(platform, http)
-        tell("Payers pay; the trouble begins shortly")
-        run = _Run()
-        began = time.monotonic()
-        chances = [Random(f"{seed}:{payer}") for payer in range(PAYERS)]  # noqa: S311 - a drill repeats by seed
-        await asyncio.gather(
-            _trouble(platform, http, scenario, run, began, tell),
-            *(_payer(platform, http, chance, f"{seed}-{i}", run, began) for i, chance in enumerate(chances)),
-        )
-        tell("Waiting until nothing is under way")
+    everybody = aiohttp.TCPConnector(limit=0)  # all payers may wait at once, and the faults wait for nobody
+    async with aiohttp.ClientSession(headers=headers, timeout=timeout, connector=everybody) as http:
+        await until_ready(platform, http)
         database = Database(database_dsn(None, platform.data))
         await database.open()
         try:
-            payments = await _settled(PostgresBook(database), run, began)
-            books = {name: await _get(http, platform.control(f"/ledger/{name}")) for name in RAILS}
-            announced = await _announced(platform, http)
-            tell("Comparing the books")
-            return await _judged(scenario, seed, run, payments, books, announced, database, platform)
+            await _prefer(database, live_faults.rail_order(scenario))
+            wallets = [await _enrol(platform, http, number) for number in range(PAYERS)]
+            tell("Payers pay; the trouble begins shortly")
+            faults = live_faults.live_faults(scenario, from_s=FAULT_FROM_S, to_s=FAULT_TO_S)
+            stage = _Stage(scenario, seed, platform, http, faults, _Run(), time.monotonic(), tell)
+            sales = _sales(scenario, seed, wallets)
+            await asyncio.gather(_trouble(stage), *(_pay(stage, at_s, body) for at_s, body in sales))
+            return await _afterwards(stage, database)
         finally:
             await database.close()
 
 
-async def _until_ready(platform: _Platform, http: aiohttp.ClientSession) -> None:
-    end = time.monotonic() + START_WITHIN_S
-    while time.monotonic() < end and platform.process.poll() is None:
-        if "Open http://" in platform.said():
-            with suppress(aiohttp.ClientError, TimeoutError):
-                async with http.get(platform.url("/readyz")) as reply:
-                    if reply.status == 200:
-                        return
-        await asyncio.sleep(0.1)
-    raise LiveDrillError(f"the platform did not start:\n{platform.said()}")
+async def _prefer(database: Database, order: tuple[str, ...]) -> None:
+    """Let the shop prefer the providers that the scenario's payers would come to first."""
+    merchants = Merchants(database, time.monotonic, os.urandom)
+    await merchants.set_rules(demo.MERCHANT, MerchantRules(rail_order=order))
 
 
-async def _trouble(
-    platform: _Platform, http: aiohttp.ClientSession, scenario: Scenario, run: _Run, began: float, tell: Tell
-) -> None:
-    """Break the first provider, kill the server, mend the provider."""
-    await asyncio.sleep(began + FAULT_FROM_S - time.monotonic())
-    first = scenario.faults[0] if scenario.faults else None
-    kind = LIKE[first.kind] if first else "lost"
-    fault = {"instance": "north", "fault": kind, "share": first.share if first else 0.35}
-    tell(f"north fails: {kind}")
-    async with http.post(platform.control("/faults"), json=fault) as reply:
-        reply.raise_for_status()
-    await asyncio.sleep(began + KILL_AT_S - time.monotonic())
-    tell("kill -9 of the server")
-    platform.kill_server()
-    run.killed_s = time.monotonic() - began
-    await asyncio.sleep(began + FAULT_TO_S - time.monotonic())
-    tell("north is mended")
-    async with http.delete(platform.control("/faults")) as reply:
-        reply.raise_for_status()
+@dataclass(frozen=True, slots=True)
+class _Wallet:
+    """A payer of the drill, with the public ids of their instruments by kind."""
+
+    payer: str
+    instruments: dict[str, str]
 
 
-async def _payer(
-    platform: _Platform, http: aiohttp.ClientSession, chance: Random, name: str, run: _Run, began: float
-) -> None:
-    """Pay again and again until the time is over."""
-    number = 0
-    while time.monotonic() - began < PAY_UNTIL_S:
-        number += 1
-        await _pay(platform, http, chance, f"drill-{name}-{number}", run, began)
-        await asyncio.sleep(chance.uniform(0.5, 1.5) * PAUSE_S)
+async def _enrol(platform: Platform, http: aiohttp.ClientSession, number: int) -> _Wallet:
+    """Enrol a payer with one instrument of each kind."""
+    payer = (await _post(http, platform.url("/v1/payers"), {"name": f"Drill payer {number}"}))["id"]
+    made = {}
+    for kind, tokens in TOKENS.items():
+        body = {"kind": kind, "label": kind.capitalize(), "token": tokens[number % len(tokens)]}
+        made[kind] = (await _post(http, platform.url(f"/v1/payers/{payer}/instruments"), body))["id"]
+    return _Wallet(payer, made)
 
 
-async def _pay(
-    platform: _Platform, http: aiohttp.ClientSession, chance: Random, key: str, run: _Run, began: float
-) -> None:
+async def _trouble(stage: _Stage) -> None:
+    """Set each fault in its time, and kill the server amid them; leave nothing broken."""
+    try:
+        await asyncio.gather(_kill(stage), *(_break(stage, fault) for fault in stage.faults))
+    finally:
+        await _delete(stage.http, stage.platform.control("/faults"))
+
+
+async def _kill(stage: _Stage) -> None:
+    await stage.until(KILL_AT_S)
+    stage.tell("kill -9 of the server")
+    stage.platform.kill_server()
+    stage.run.killed_s = stage.now_s()
+
+
+async def _break(stage: _Stage, fault: LiveFault) -> None:
+    """Set a fault when it begins, and mend it, and only it, when it ends."""
+    await stage.until(fault.from_s)
+    stage.tell(f"{fault.provider} fails as {fault.rail} did: {fault.kind.value}")
+    url = stage.platform.control("/faults")
+    asked = [setting.document() | {"instance": fault.provider} for setting in fault.settings]
+    made = [(await _post(stage.http, url, one))["id"] for one in asked]
+    await stage.until(fault.to_s)
+    for name in made:
+        await _delete(stage.http, f"{url}/{name}")
+    stage.tell(f"{fault.provider} is mended: {fault.kind.value}")
+
+
+def _sales(scenario: Scenario, seed: int, wallets: list[_Wallet]) -> list[tuple[float, dict[str, Any]]]:
+    """Draw who asks for what and when: (seconds, body), each as a payer of the scenario."""
+    chance = Random(seed)  # noqa: S311 - a drill repeats by seed
+    shares = [group.share for group in scenario.payers]
+    sales: list[tuple[float, dict[str, Any]]] = []
+    at_s = chance.expovariate(PAYMENTS_PER_S)
+    while at_s < PAY_UNTIL_S:
+        wallet = chance.choice(wallets)
+        kinds = live_faults.kinds(scenario, chance.choices(scenario.payers, shares)[0])
+        body = {
+            "amount": {"asset": ASSET, "amount_minor": chance.randint(100, 9_000)},
+            "payer": wallet.payer,
+            "methods": [wallet.instruments[kind] for kind in kinds],
+            "funding": scenario.funding,
+            "reference": f"drill-{seed}-{len(sales)}",
+        }
+        sales.append((at_s, body))
+        at_s += chance.expovariate(PAYMENTS_PER_S)
+    return sales
+
+
+async def _pay(stage: _Stage, at_s: float, body: dict[str, Any]) -> None:
     """One payment: what gets no answer is asked again with the same key, as a careful client does."""
-    sale = run.sales[key] = _Sale(time.monotonic() - began)
-    body = {
-        "amount": {"asset": ASSET, "amount_minor": chance.randint(100, 9_000)},
-        "guest": {"token": chance.choice(CARDS), "kind": "card"},
-        "reference": key,
-    }
-    until = time.monotonic() + DEADLINE_S
+    await stage.until(at_s)
+    http, platform, run, key = stage.http, stage.platform, stage.run, body["reference"]
+    sale = run.sales[key] = _Sale(stage.now_s())
+    until_s = sale.asked_s + DEADLINE_S
     path, said = "", {"state": ""}
-    while time.monotonic() < until and sale.state not in ("succeeded", "failed", "canceled"):
+    while stage.now_s() < until_s and sale.state not in ("succeeded", "failed", "canceled"):
         try:
             if path:
                 said = await _get(http, platform.url(path))
@@ -252,11 +225,23 @@ async def _pay(
         except (aiohttp.ClientError, TimeoutError, ConnectionError, ValueError):
             run.broken_calls += 1
         if sale.state == "succeeded":
-            sale.done_s = time.monotonic() - began
+            sale.done_s = stage.now_s()
             if run.killed_s < sale.done_s:
                 run.back_s = min(run.back_s, sale.done_s)
             return
         await asyncio.sleep(0.15)
+
+
+async def _post(http: aiohttp.ClientSession, url: str, body: dict[str, Any]) -> dict[str, Any]:
+    async with http.post(url, json=body, headers={"Idempotency-Key": uuid4().hex}) as reply:
+        reply.raise_for_status()
+        made: dict[str, Any] = await reply.json()
+        return made
+
+
+async def _delete(http: aiohttp.ClientSession, url: str) -> None:
+    async with http.delete(url) as reply:
+        reply.raise_for_status()
 
 
 async def _get(http: aiohttp.ClientSession, url: str) -> dict[str, Any]:
@@ -264,6 +249,16 @@ async def _get(http: aiohttp.ClientSession, url: str) -> dict[str, Any]:
         reply.raise_for_status()
         found: dict[str, Any] = await reply.json()
         return found
+
+
+async def _afterwards(stage: _Stage, database: Database) -> Figures:
+    """Wait until nothing is under way, gather the books and judge."""
+    stage.tell("Waiting until nothing is under way")
+    payments = await _settled(PostgresBook(database), stage.run, stage.began)
+    books = {name: await _get(stage.http, stage.platform.control(f"/ledger/{name}")) for name in PROVIDERS}
+    announced = await _announced(stage.platform, stage.http)
+    stage.tell("Comparing the books")
+    return await _judged(stage, payments, books, announced, database)
 
 
 async def _settled(book: PostgresBook, run: _Run, began: float) -> list[Payment]:
@@ -293,7 +288,7 @@ async def _all_payments(book: PostgresBook) -> list[Payment]:
         found += page
 
 
-async def _announced(platform: _Platform, http: aiohttp.ClientSession) -> Counter[str]:
+async def _announced(platform: Platform, http: aiohttp.ClientSession) -> Counter[str]:
     """Return how often each payment's success was announced, from the list of events."""
     counts: Counter[str] = Counter()
     path = "/v1/events?limit=100&type=payment.succeeded"
@@ -308,21 +303,19 @@ async def _announced(platform: _Platform, http: aiohttp.ClientSession) -> Counte
 
 
 async def _judged(
-    scenario: Scenario,
-    seed: int,
-    run: _Run,
+    stage: _Stage,
     payments: list[Payment],
     books: dict[str, dict[str, Any]],
     announced: Counter[str],
     database: Database,
-    platform: _Platform,
 ) -> Figures:
     """Return the figures, from the three books."""
+    scenario, run = stage.scenario, stage.run
     ours = [p for p in payments if p.asked.reference in run.sales]
     book = PostgresBook(database)
     attempts = {p.id: await book.attempts(p.id) for p in ours}
     double, lost, findings = _compare(ours, attempts, books, set(run.sales))
-    findings += await _ledger_findings(database, platform, books)
+    findings += await _ledger_findings(database, stage.platform, books)
     sales = list(run.sales.values())
     in_time = sum(sale.done_s - sale.asked_s <= DEADLINE_S for sale in sales)
     succeeded = sum(p.state is PaymentState.SUCCEEDED for p in ours)
@@ -330,12 +323,12 @@ async def _judged(
     reached = in_time / len(sales) if sales else 1.0
     clean = not double and not lost and not findings and not twice
     about = {name: getattr(scenario, name) for name in _ABOUT} | {
-        "rails": list(RAILS),
-        "faults": _faults(scenario),
+        "rails": list(PROVIDERS),
+        "faults": [fault.document() for fault in stage.faults] + [_KILLED],
     }
     waits = [sale.done_s - sale.asked_s for sale in sales if sale.done_s < NEVER]
     return {
-        "scenario": scenario.name, "mode": "live", "seed": seed, "continuity": round(reached, 6),
+        "scenario": scenario.name, "mode": "live", "seed": stage.seed, "continuity": round(reached, 6),
         "attempted": len(sales), "completed_in_deadline": in_time, "completed_later": succeeded - in_time,
         "oracle_completable": len(sales), "declined": len(ours) - succeeded, "in_doubt": 0,
         "double_charges_kept": double, "money_lost_minor": lost, "asset": ASSET,
@@ -349,15 +342,9 @@ async def _judged(
 
 
 _ABOUT: Final = ("title", "title_zh", "source", "cause", "story", "story_zh", "duration_s", "deadline_s")
-
-
-def _faults(scenario: Scenario) -> list[Figures]:
-    first = scenario.faults[0] if scenario.faults else None
-    kind, share = (first.kind.value, first.share) if first else ("gray", 0.35)
-    return [
-        {"target": "north", "kind": kind, "share": share, "from_s": FAULT_FROM_S, "to_s": FAULT_TO_S},
-        {"target": "server", "kind": "kill_server", "share": 1.0, "from_s": KILL_AT_S, "to_s": KILL_AT_S},
-    ]
+_KILLED: Final[Figures] = {
+    "target": "server", "kind": "kill_server", "share": 1.0, "from_s": KILL_AT_S, "to_s": KILL_AT_S
+}  # fmt: skip
 
 
 def _compare(
@@ -389,13 +376,13 @@ def _compare(
 
 
 async def _ledger_findings(
-    database: Database, platform: _Platform, books: dict[str, dict[str, Any]]
+    database: Database, platform: Platform, books: dict[str, dict[str, Any]]
 ) -> list[str]:
     """Return what is wrong with the ledger: by its own proof, and against what providers hold for us."""
     proof = await asyncio.to_thread(verify, database_dsn(None, platform.data))
     findings = [finding.words for finding in proof.findings]
     ledger = PostgresLedger(database)
-    for name in RAILS:
+    for name in PROVIDERS:
         account = chart.rail(name, ASSET).number
         balance = (await ledger.balances([account])).get(account)
         owes = 0 if balance is None else -balance.net_minor
@@ -404,27 +391,3 @@ async def _ledger_findings(
         if owes != keeps:
             findings.append(f"{name} keeps {keeps} and the ledger says that it owes us {owes}")
     return findings
-
-
-def free_port() -> int:
-    """Return a port that nobody uses."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def command_line(pid: int) -> bytes:
-    """Return the words of a process's command, each ended by a zero byte; empty when it is gone."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
-
-
-def below(pid: int) -> list[int]:
-    """Return the processes that `pid` and its children have started."""
-    try:
-        children = [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
-    return [one for child in children for one in (child, *below(child))]
