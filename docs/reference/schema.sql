@@ -119,8 +119,10 @@ begin
            min(b.number) filter (where
                (b.rule = 1 and b.debits_posted + b.debits_pending > b.credits_posted and u.added > 0)
                or (b.rule = 2 and b.credits_posted + b.credits_pending > b.debits_posted and u.added > 0)
-               or b.debits_posted + b.debits_pending > 9007199254740991
-               or b.credits_posted + b.credits_pending > 9007199254740991)
+               or b.debits_posted + b.debits_pending - b.credits_posted > 9007199254740991
+               or b.credits_posted + b.credits_pending - b.debits_posted > 9007199254740991
+               or b.debits_posted + b.debits_pending > 2305843009213693952
+               or b.credits_posted + b.credits_pending > 2305843009213693952)
     into v_prior, v_marked, v_broken
     from unnest(p_number, p_entries) with ordinality as u (number, added, position)
     left join ledger.balances b on b.number = u.number;
@@ -162,8 +164,10 @@ begin
             b.closed or b.asset <> p_account_asset[i] or coalesce(p_wanted[i], false)
             or (b.rule = 1 and b.credits_posted - p_credits[i] < b.debits_posted + b.debits_pending)
             or (b.rule = 2 and b.debits_posted - p_debits[i] < b.credits_posted + b.credits_pending)
-            or b.debits_posted + b.debits_pending > 9007199254740991
-            or b.credits_posted + b.credits_pending > 9007199254740991 as unsure
+            or b.debits_posted + b.debits_pending - (b.credits_posted - p_credits[i]) > 9007199254740991
+            or b.credits_posted + b.credits_pending - (b.debits_posted - p_debits[i]) > 9007199254740991
+            or b.debits_posted + b.debits_pending > 2305843009213693952
+            or b.credits_posted + b.credits_pending > 2305843009213693952 as unsure
     )
     select array_agg(c.number), array_agg(c.prior_transfer), array_agg(c.number) filter (where c.marked),
            array_agg(c.number) filter (where c.unsure)
@@ -801,6 +805,7 @@ CREATE TABLE payments.payments (
     metadata jsonb NOT NULL,
     merchant_rules jsonb NOT NULL,
     purpose text NOT NULL,
+    live boolean,
     created_at timestamp with time zone NOT NULL,
     deadline_at timestamp with time zone,
     methods jsonb NOT NULL,
@@ -843,6 +848,8 @@ COMMENT ON COLUMN payments.payments.funding IS 'absorb: rails only fund the bala
 COMMENT ON COLUMN payments.payments.merchant_rules IS 'Two lists: the kinds of method that the merchant takes (none: all), and the rails that it prefers.';
 
 COMMENT ON COLUMN payments.payments.purpose IS 'top_up: the money goes to the balance of the payer, and the merchant is only told.';
+
+COMMENT ON COLUMN payments.payments.live IS 'Real money, or the test mode of the merchant: only rails of that mode are used. Null: any.';
 
 COMMENT ON COLUMN payments.payments.deadline_at IS 'Past it the payer has walked away: nothing new is started.';
 

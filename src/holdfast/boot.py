@@ -164,6 +164,7 @@ def open_rails(
             cost_bp=one.cost_bp,
             timeout_s=one.timeout_ms / 1000,
             concurrency_max=one.concurrency_max,
+            live=one.live,
         )
         http = HttpClient(allow_private=True, connections_max=one.concurrency_max)
         rail = _ADAPTERS[one.kind](settings, http, clock)

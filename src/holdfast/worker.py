@@ -180,9 +180,12 @@ class Worker:
             await self._pause(1.0 if self._ready else 0.05)
 
     async def _beat(self) -> int:
-        database, now = self._app.database, self._app.clock.now()
+        app, database, now = self._app, self._app.database, self._app.clock.now()
         await heartbeat.beat(database, self._heart, now=now, facts=self._done)
         metrics.OUTBOX_LAG_S.set(await outbox.lag(database, now=now))
+        count, oldest = await app.book.in_doubt()
+        metrics.IN_DOUBT.set(count)
+        metrics.IN_DOUBT_OLDEST_S.set(0.0 if oldest is None else (now - oldest).total_seconds())
         metrics.WEBHOOKS_OWED.set(await webhook_queries.owed_count(database))
         return 1
 

@@ -23,6 +23,8 @@ AMOUNTS: list[tuple[str, str]] = [
     ("zero", "0"),
     ("minus zero", "-0"),
     ("a negative amount", "-5"),
+    ("more than may be asked for at a time", str(10**13 + 1)),
+    ("2^53 - 1", str(2**53 - 1)),
     ("2^53", str(2**53)),
     ("2^63", str(2**63)),
     ("2^64", str(2**64)),
@@ -186,6 +188,8 @@ VALUES: list[tuple[str, dict[str, object], int, str]] = [
     ("an unknown way to capture", {"capture": "later"}, 400, "request_invalid"),
     ("a deadline in the past", {"deadline_s": 0}, 400, "request_invalid"),
     ("too many methods", {"methods": ["ins_00000000000000000000000000"] * 21}, 400, "request_invalid"),
+    ("a card number in place of a guest's token", {"payer": None, "guest": {"token": "4242424242424242"}},
+        400, "card_number_refused"),
     ("a guest who pays by card where no rail takes the asset", {"payer": None, "guest": {"token": "t"},
         "amount": {"asset": "POINTS", "amount_minor": 1}}, 422, "no_way_to_pay"),
 ]  # fmt: skip

@@ -258,6 +258,27 @@ def test_a_guest_pays_by_card_on_a_rail(with_rails: Server) -> None:
     assert balance(api, public("mer", shop.merchant.id)) == 4_000
 
 
+def test_test_and_live_are_apart_in_money_too(with_rails: Server) -> None:
+    live = shop_now(with_rails.dsn, live=True)
+    api = Api(with_rails.url, live.key)
+    body = {"amount": {"asset": "CNY", "amount_minor": 4_200}, "guest": {"token": "pm_card_visa"}}
+    refused = api.post("/v1/payments", body)
+    assert (refused.status_code, refused.json()["code"]) == (422, "no_way_to_pay"), refused.text
+    kept = api.post("/v1/payments", {"amount": body["amount"], "payer": live.payer_id})
+    assert (kept.status_code, kept.json()["live"]) == (201, True), "what needs no rail is paid"
+
+
+def test_a_payment_that_is_to_be_captured_later_goes_to_no_rail_that_charges_at_once(
+    with_rails: Server,
+) -> None:
+    shop = shop_now(with_rails.dsn)
+    api = Api(with_rails.url, shop.key)
+    bank = {"token": "HB-0001-OK", "kind": "bank"}
+    body = {"amount": {"asset": "CNY", "amount_minor": 900}, "guest": bank, "capture": "manual"}
+    refused = api.post("/v1/payments", body)
+    assert (refused.status_code, refused.json()["code"]) == (422, "no_way_to_pay"), refused.text
+
+
 def test_a_card_that_is_declined_fails_with_its_reason_and_keeps_nothing(with_rails: Server) -> None:
     shop = shop_now(with_rails.dsn)
     api = Api(with_rails.url, shop.key)

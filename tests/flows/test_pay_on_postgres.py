@@ -16,6 +16,7 @@ import pytest
 
 from holdfast.adapters.rails.book import BookRail
 from holdfast.base.clock import SystemClock
+from holdfast.base.errors import Broken
 from holdfast.base.ids import IdSource, InstrumentId, MerchantId, PayerId, PaymentId, TransferId
 from holdfast.base.money import Money, asset
 from holdfast.domains.ledger.lane import GroupCommitLane
@@ -23,7 +24,7 @@ from holdfast.domains.ledger.model import NewTransfer
 from holdfast.domains.ledger.operations import PostgresLedger
 from holdfast.domains.payments import store_rows as rows
 from holdfast.domains.payments.errors import KeyClaimed
-from holdfast.domains.payments.model import AttemptState, Evidence, Method, NewPayment, Op, PaymentState
+from holdfast.domains.payments.model import AttemptState, Case, Evidence, Method, NewPayment, Op, PaymentState
 from holdfast.domains.payments.ports import Answer, FenceClass, Order, Rail, RailTraits, Said
 from holdfast.domains.payments.rules.router import FixedOrder
 from holdfast.domains.payments.store import PostgresBook
@@ -31,7 +32,7 @@ from holdfast.flows import chart, pay, reconcile
 from holdfast.flows.desk import Desk, PaySettings
 from holdfast.flows.draft import Draft
 from holdfast.flows.refund import refund
-from holdfast.platform import idempotency
+from holdfast.platform import idempotency, metrics
 from holdfast.platform.db import Database
 from holdfast.platform.unit import Guard
 
@@ -277,6 +278,51 @@ async def test_what_a_dead_driver_left_ends_well_with_no_help(database: Database
     assert {payment.state for payment in ended} <= {PaymentState.SUCCEEDED, PaymentState.FAILED}
     succeeded = [payment for payment in ended if payment.state is PaymentState.SUCCEEDED]
     assert await s.merchant_holds() == 100 * len(succeeded)
+
+
+async def test_what_a_rail_charged_and_the_ledger_has_no_room_for_waits_and_is_booked_later(
+    database: Database,
+) -> None:
+    s = await shop(database)
+    s.desk = dataclasses.replace(s.desk, settings=PaySettings(lease_s=0.2))
+    source, full = chart.fees("CNY"), chart.merchant(s.merchant, "CNY")
+    await s.ledger.open_accounts([source, full])
+    most = NewTransfer(TransferId(s.ids.new()), source.number, full.number, "CNY", 2**53 - 1)
+    assert (await s.ledger.post([most]))[0].outcome.moved
+    alerts = metrics.ALERTS.labels("booking_refused")._value.get()
+    waits = await pay.create(s.desk, s.wants(500, s.card))
+    assert not waits.final
+    assert metrics.ALERTS.labels("booking_refused")._value.get() > alerts, "an operator is told"
+    other = await pay.create(
+        s.desk, dataclasses.replace(s.wants(100, s.card), merchant_id=MerchantId(s.ids.new()))
+    )
+    assert other.state is PaymentState.SUCCEEDED, "the rail goes on serving everybody else"
+    room = NewTransfer(TransferId(s.ids.new()), full.number, source.number, "CNY", 10_000)
+    await s.ledger.post([room])
+    await at_rest(s)
+    paid = await s.desk.book.payment(waits.id)
+    assert paid is not None
+    assert paid.state is PaymentState.SUCCEEDED
+
+
+async def test_one_payment_that_cannot_be_carried_on_does_not_hold_up_the_others(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s = await shop(database)
+    s.desk = dataclasses.replace(s.desk, settings=PaySettings(lease_s=0.2, deadline_s=3.0))
+    broken, *_ = await in_doubt(s, 4)
+    real = reconcile.Carrier.run
+
+    async def run(carrier: reconcile.Carrier) -> Case:
+        if carrier.payment.id == broken:
+            raise Broken("a defect of ours")
+        return await real(carrier)
+
+    monkeypatch.setattr(reconcile.Carrier, "run", run)
+    deadline = time.monotonic() + 30
+    while sum(payment.final for payment in await s.desk.book.listing(s.merchant)) < 3:
+        assert time.monotonic() < deadline
+        await reconcile.resolve_due(s.desk)
 
 
 async def test_payments_are_listed_newest_first_page_by_page(database: Database) -> None:

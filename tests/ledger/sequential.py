@@ -13,6 +13,7 @@ from holdfast.base.money import ASSETS
 from holdfast.domains.ledger.model import Balance, NewAccount, NewTransfer, Outcome
 
 MOST = 9007199254740991
+TURNOVER_MOST = 2305843009213693952
 STAYS_REFUSED = {
     Outcome.DEBIT_ACCOUNT_NOT_FOUND,
     Outcome.CREDIT_ACCOUNT_NOT_FOUND,
@@ -26,7 +27,6 @@ STAYS_REFUSED = {
     Outcome.EXCEEDS_PENDING_AMOUNT,
     Outcome.EXCEEDS_CREDITS,
     Outcome.EXCEEDS_DEBITS,
-    Outcome.BALANCE_OVERFLOW,
 }
 
 
@@ -209,10 +209,12 @@ class SequentialLedger:
             return Outcome.EXCEEDS_CREDITS, 0
         if amount > credit_room or amount < 1:
             return Outcome.EXCEEDS_DEBITS, 0
-        if debit.debits_posted + debit.debits_pending + amount > MOST:
-            return Outcome.BALANCE_OVERFLOW, 0
-        if credit.credits_posted + credit.credits_pending + amount > MOST:
-            return Outcome.BALANCE_OVERFLOW, 0
+        for grows, other in (
+            (debit.debits_posted + debit.debits_pending, debit.credits_posted),
+            (credit.credits_posted + credit.credits_pending, credit.debits_posted),
+        ):
+            if grows + amount - other > MOST or grows + amount > TURNOVER_MOST:
+                return Outcome.BALANCE_OVERFLOW, 0
         return None, amount
 
     def expire(self, now: datetime) -> int:

@@ -23,6 +23,7 @@ from holdfast.domains.ledger.errors import (
 )
 from holdfast.domains.ledger.model import NewAccount, NewTransfer, Outcome, Rule
 from tests.ledger.conftest import Stage
+from tests.ledger.sequential import STAYS_REFUSED
 from tests.ledger.workload import START
 
 WORLD, PAYER, SHOP, FULL, YEN, SHUT = (AccountId(n) for n in (1, 2, 3, 4, 5, 6))
@@ -143,6 +144,29 @@ CASES = [
         [fund],
     ),
     Case("no balance passes 2^53-1", [move(WORLD, SHOP, 1)], [O.BALANCE_OVERFLOW], [move(WORLD, SHOP, MOST)]),
+    Case(
+        "what has gone through an account may be more than it can have at a time",
+        [move(WORLD, SHOP, MOST), move(SHOP, WORLD, MOST), move(WORLD, SHOP, 7)],
+        [O.POSTED, O.POSTED, O.POSTED],
+        [move(WORLD, SHOP, MOST), move(SHOP, WORLD, MOST)],
+    ),
+    Case(
+        "what has gone through an account has its own, far larger bound",
+        [move(WORLD, SHOP, MOST), move(WORLD, SHOP, 256)],
+        [O.BALANCE_OVERFLOW, O.POSTED],
+        [t for _ in range(256) for t in (move(WORLD, SHOP, MOST), move(SHOP, WORLD, MOST))],
+    ),
+    Case(
+        "what found no room is not refused for ever",
+        [move(SHOP, WORLD, 10), move(WORLD, SHOP, 1, id=A)],
+        [O.POSTED, O.POSTED],
+        [move(WORLD, SHOP, MOST), move(WORLD, SHOP, 1, id=A)],
+    ),
+    Case(
+        "within a batch, too, no balance passes 2^53-1",
+        [move(WORLD, SHOP, MOST), move(WORLD, SHOP, 1), move(SHOP, WORLD, 1), move(WORLD, SHOP, 1)],
+        [O.POSTED, O.BALANCE_OVERFLOW, O.POSTED, O.POSTED],
+    ),
     Case(
         "holds count towards 2^53-1",
         [move(WORLD, SHOP, 1, kind="pending")],
@@ -323,7 +347,7 @@ async def check(stage: Stage, case: Case) -> None:
     for p in postings:
         if p.outcome.moved:
             assert found[p.id] == replace(p, outcome=Outcome.POSTED)
-        elif p.outcome >= Outcome.DEBIT_ACCOUNT_NOT_FOUND:
+        elif p.outcome in STAYS_REFUSED:
             assert found[p.id].outcome is p.outcome
     balances = await stage.ledger.balances([WORLD, PAYER, SHOP, FULL])
     assert sum(b.net_minor for b in balances.values()) == 0

@@ -20,7 +20,7 @@ from holdfast.domains.ledger.model import NewTransfer, Outcome
 from holdfast.domains.ledger.operations import PostgresLedger
 from holdfast.domains.ledger.verify import verify
 from holdfast.platform.db import Database
-from tests.ledger.sequential import SequentialLedger
+from tests.ledger.sequential import STAYS_REFUSED, SequentialLedger
 from tests.ledger.workload import StillClock, Workload, accounts
 
 SEED = int(os.environ.get("HOLDFAST_TEST_SEED", "0")) or Random().randrange(1, 10**9)
@@ -87,7 +87,7 @@ async def compare(dsn: str, folder: Path, *, processes: int, lists: int) -> int:
         numbers = {
             stored[t.id]
             for t, (outcome, _) in zip(transfers, got, strict=True)
-            if outcome is Outcome.POSTED or (outcome >= Outcome.DEBIT_ACCOUNT_NOT_FOUND)
+            if outcome is Outcome.POSTED or outcome in STAYS_REFUSED
         }
         assert len(numbers) <= 1, "a list is one batch"
         if numbers:

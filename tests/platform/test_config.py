@@ -46,7 +46,6 @@ webhook_secret = "whsec_0123456789"
         ({}, RAIL.replace("acme.example", "u:p@acme.example"), "is not an address like https://host:port/path."),
         ({}, RAIL.replace('secret_key = "sk_live_0123456789"\n', ""), "set it in its table or as HOLDFAST_RAIL_ACME_SECRET_KEY"),  # noqa: E501
         ({}, RAIL.replace("0123456789", "1"), "a secret has at least 8 characters."),
-        ({"HOLDFAST_MODE": "production", "HOLDFAST_DSN": "postgresql://h/d"}, RAIL.replace("sk_live", "sk_test"), "a test key"),  # noqa: E501
         ({"HOLDFAST_PORT": "8401"}, "", "it is the server's port too (8401)"),
     ],
 )  # fmt: skip
@@ -149,3 +148,11 @@ def test_the_reference_lists_every_setting_with_its_variable_and_default() -> No
     documented = {line.split("`")[1] for line in text.splitlines() if line.startswith("| `")}
     known = {each.name for each in fields(Config)} | {each.name for each in fields(config.RailConfig)}
     assert documented <= known, f"no such settings: {documented - known}"
+
+
+def test_a_rail_with_a_test_key_moves_test_money_in_production_too(tmp_path: Path) -> None:
+    path = tmp_path / "holdfast.toml"
+    path.write_text(RAIL + RAIL.replace("acme", "probe").replace("sk_live", "sk_test"))
+    production = {"HOLDFAST_MODE": "production", "HOLDFAST_DSN": "postgresql://h/d"}
+    read = config.load(production, file=path)
+    assert {rail.name: rail.live for rail in read.rail_list()} == {"acme": True, "probe": False}

@@ -111,6 +111,7 @@ TABLE: Final[dict[str, Line]] = {
         422, "The transfer was refused", "See the reason in the message; nothing has moved."
     ),
     "payment_busy": Line(503, "The payment is being changed right now", _AGAIN),
+    "booking_refused": Line(503, "The ledger did not take it in", _OPERATOR),
     # The ledger.
     "account_exists": Line(409, "The account belongs to another purpose", _OPERATOR),
     "account_invalid": Line(422, "The account is not valid", _FIX),

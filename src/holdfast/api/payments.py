@@ -23,7 +23,14 @@ from holdfast.api.wire import CaptureAsked, ConfirmAsked, Page, PaymentAsked, Pa
 from holdfast.base.errors import Refused
 from holdfast.base.ids import InstrumentId, PayerId, PaymentId, parse, public
 from holdfast.base.money import Money, asset
-from holdfast.domains.instruments import Instrument, InstrumentNotFound, PayerNotFound, Wallet
+from holdfast.domains.instruments import (
+    Instrument,
+    InstrumentNotFound,
+    Kind,
+    PayerNotFound,
+    Wallet,
+    check_instrument,
+)
 from holdfast.domains.merchants import Caller, Right
 from holdfast.domains.payments.errors import PaymentNotFound
 from holdfast.domains.payments.model import Method, NewPayment, Payment, PaymentState
@@ -109,15 +116,21 @@ def chosen(wallet: Wallet, wanted: list[str]) -> tuple[Instrument, ...]:
 
 
 async def _whose(api: Api, caller: Caller, asked: PaymentAsked) -> tuple[PayerId | None, tuple[Method, ...]]:
-    """Return who pays and by what. Raises: `RequestInvalid`, `PayerNotFound`, `InstrumentNotFound`."""
+    """Return who pays and by what.
+
+    Raises: `RequestInvalid`, `PayerNotFound`, `InstrumentNotFound`; a guest's card number is refused as an
+    instrument's is: `CardNumberRefused`, `InstrumentInvalid`.
+    """
     payer, guest = asked.payer, asked.guest
     if (payer is None) == (guest is None):
         raise RequestInvalid("$: exactly one of `payer` and `guest` is needed.")
     if payer is not None:
         wallet = await own_wallet(api, caller, payer)
         return wallet.payer.id, tuple([method(i) for i in chosen(wallet, asked.methods)])
-    made = InstrumentId(api.app.ids.new())
-    return None, () if guest is None else (Method(made, guest.kind, guest.label, guest.token),)
+    if guest is None:
+        return None, ()
+    check_instrument(Kind(guest.kind), guest.label or guest.kind, guest.token)
+    return None, (Method(InstrumentId(api.app.ids.new()), guest.kind, guest.label, guest.token),)
 
 
 async def _wanted(api: Api, caller: Caller, asked: PaymentAsked) -> NewPayment:
@@ -137,6 +150,7 @@ async def _wanted(api: Api, caller: Caller, asked: PaymentAsked) -> NewPayment:
         asked.metadata,
         merchant.rules.allowed_kinds,
         merchant.rules.rail_order,
+        merchant.live,
     )
 
 

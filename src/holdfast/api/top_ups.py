@@ -44,6 +44,7 @@ async def create_top_up(
             Money(asset(data.amount.asset), data.amount.amount_minor),
             methods,
             merchant_id=caller.merchant.id,
+            live=caller.merchant.live,
             id=id_,
             reference=data.reference,
             claim=claim,

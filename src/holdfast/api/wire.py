@@ -12,11 +12,11 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from msgspec import Meta, Struct
 
 from holdfast.base.limits import (
-    AMOUNT_MINOR_MAX,
     INSTRUMENTS_PER_PAYER_MAX,
     METADATA_KEY_CHARS_MAX,
     METADATA_KEYS_MAX,
     METADATA_VALUE_CHARS_MAX,
+    PAYMENT_MINOR_MAX,
     REFERENCE_CHARS_MAX,
 )
 
@@ -26,7 +26,8 @@ _KEY_PATTERN = rf"^[A-Za-z0-9_.:-]{{1,{METADATA_KEY_CHARS_MAX}}}\Z"
 
 AssetCode = Annotated[str, Meta(max_length=16, description="Code of an asset, as GET /v1/assets lists them.")]
 AmountMinor = Annotated[
-    int, Meta(ge=1, le=AMOUNT_MINOR_MAX, description="A whole number of minor units: 1234 CNY is 12.34 yuan.")
+    int,
+    Meta(ge=1, le=PAYMENT_MINOR_MAX, description="A whole number of minor units: 1234 CNY is 12.34 yuan."),
 ]
 PublicId = Annotated[str, Meta(max_length=40, description="A public id: its prefix tells what it is of.")]
 Reference = Annotated[str, Meta(max_length=REFERENCE_CHARS_MAX, description="Your own name for it.")]

@@ -10,6 +10,13 @@ from typing import Final
 AMOUNT_MINOR_MAX: Final = 2**53 - 1
 """Largest amount and balance, minor units: every JSON client reads it exactly."""
 
+PAYMENT_MINOR_MAX: Final = 10**13
+"""Largest amount that a caller may ask to move at a time, minor units: 100 billion yuan, or 10 million of a
+token with six decimals. Hundreds of them together still fit an account, so none can fill one up."""
+
+TURNOVER_MINOR_MAX: Final = 2**61
+"""Largest sum of all debits, or credits, of an account, minor units: a whole batch on top fits 64 bits."""
+
 METADATA_KEYS_MAX: Final = 20
 METADATA_KEY_CHARS_MAX: Final = 40
 METADATA_VALUE_CHARS_MAX: Final = 500
@@ -174,5 +181,5 @@ SETTLEMENT_FILE_TIMEOUT_S: Final = 60.0
 SETTLEMENT_PAGES_MAX: Final = 1_000
 """Pages of 100 movements fetched for one span of time; a busier span is fetched in parts."""
 
-LEASE_MARGIN_S: Final = 15.0
+LEASE_MARGIN_S: Final = 6.0
 """By how much a payment's lease outlasts the longest call to a rail: the commits around that call."""

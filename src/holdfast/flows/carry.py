@@ -11,11 +11,11 @@ is asked again with the same key.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final
+from typing import Final, NoReturn
 
-from holdfast.base.errors import ensure
+from holdfast.base.ids import public
 from holdfast.domains.ledger.model import UnitOutcome
-from holdfast.domains.payments.errors import KeyClaimed
+from holdfast.domains.payments.errors import BookingRefused, KeyClaimed
 from holdfast.domains.payments.model import Attempt, AttemptState, Case, Payment, Step, changed
 from holdfast.domains.payments.rules.actions import Action, PayFromBalance, Send, StandIn, Wait
 from holdfast.domains.payments.rules.cascade import STAND_IN, decide
@@ -25,8 +25,11 @@ from holdfast.flows.draft import Answer, Draft
 from holdfast.flows.news import News, learn_news, recover
 from holdfast.flows.request import Request, ask, prepare
 from holdfast.flows.settle import balance_attempt, settle
+from holdfast.platform import metrics
+from holdfast.platform.log import logger
 
 _OVERTAKEN_TRIES: Final = 3
+_log: Final = logger(__name__)
 _WAIT_S_MIN: Final = 0.001
 
 
@@ -173,13 +176,17 @@ class Carrier:
             self._not_enough(action.step)
         elif isinstance(action, StandIn) and outcome.guard_failed:
             case.shut.add(STAND_IN)
-        else:
-            ensure(
-                outcome.status == "conflict",
-                f"the ledger accepts what the payment's own rules ask: {outcome}",
-            )
+        elif outcome.status == "refused":
+            self._cannot_be_booked(outcome)
         if case.payment.driver != self._driver:
             await self._leave()
+
+    def _cannot_be_booked(self, outcome: UnitOutcome) -> NoReturn:
+        """What a rail did finds no room in the ledger: it is tried again once the lease is over."""
+        refusals = ", ".join(p.outcome.name for p in outcome.postings if not p.outcome.moved)
+        metrics.ALERTS.labels("booking_refused").inc()
+        _log.error("a booking was refused", payment=public("pay", self.payment.id), refusals=refusals)
+        raise BookingRefused
 
     def _not_enough(self, step: Step) -> None:
         """The balance does not cover it: that way is closed, the next one is tried."""

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from holdfast.base.errors import OutcomeUnknown, Unavailable
+from holdfast.base.errors import HoldfastError, OutcomeUnknown, Unavailable
+from holdfast.base.ids import public
 from holdfast.base.money import Money
 from holdfast.domains.ledger.model import Unit
 from holdfast.domains.payments import store
@@ -37,8 +38,11 @@ from holdfast.flows.draft import Draft
 from holdfast.flows.news import News, learn_news
 from holdfast.flows.settle import settle
 from holdfast.flows.top_up import settle_debt
+from holdfast.platform import metrics
+from holdfast.platform.log import logger
 from holdfast.platform.unit import Write
 
+_log: Final = logger(__name__)
 _TRIES: Final = 8
 _WORKER_PATIENCE_S: Final = 0.3
 
@@ -73,6 +77,11 @@ async def _resolve(desk: Desk, case: Case) -> None:
             await settle_debt(desk, payment)
     except (Unavailable, OutcomeUnknown):
         return
+    except HoldfastError as error:
+        metrics.ALERTS.labels("payment_not_carried_on").inc()
+        _log.exception(
+            "a payment was not carried on", payment=public("pay", case.payment.id), code=error.code
+        )
 
 
 async def on_rail_event(desk: Desk, rail: str, event: RailEvent) -> None:

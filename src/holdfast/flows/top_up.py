@@ -20,6 +20,7 @@ async def top_up(
     methods: tuple[Method, ...],
     *,
     merchant_id: MerchantId,
+    live: bool | None = None,
     id: PaymentId | None = None,  # noqa: A002 - the field's own word
     reference: str = "",
     claim: Guard | None = None,
@@ -29,7 +30,9 @@ async def top_up(
 
     What the payer owes from a time when the wallet paid ahead is settled first. Raises: as `pay.create`.
     """
-    asked = NewPayment(merchant_id, payer_id, amount, methods, reference=reference, purpose="top_up")
+    asked = NewPayment(
+        merchant_id, payer_id, amount, methods, reference=reference, live=live, purpose="top_up"
+    )
     payment = await pay.create(desk, asked, id=id, claim=claim, answer=answer)
     if payment.state is PaymentState.SUCCEEDED:
         await settle_debt(desk, payment)

@@ -50,6 +50,13 @@ SETTLED: Final = Counter(
 OUTBOX_LAG_S: Final = Gauge(
     "holdfast_outbox_lag_seconds", "Age of the oldest event not relayed.", registry=REGISTRY
 )
+ALERTS: Final = Counter(
+    "holdfast_alerts", "What a person should look at, by what it is.", ("what",), registry=REGISTRY
+)
+IN_DOUBT: Final = Gauge("holdfast_payments_in_doubt", "Payments that are not decided.", registry=REGISTRY)
+IN_DOUBT_OLDEST_S: Final = Gauge(
+    "holdfast_payments_in_doubt_oldest_seconds", "Age of the oldest of them.", registry=REGISTRY
+)
 WEBHOOKS_OWED: Final = Gauge("holdfast_webhooks_owed", "Webhook deliveries owed.", registry=REGISTRY)
 
 

@@ -89,6 +89,7 @@ class BankRail:
             cost_bp=settings.cost_bp,
             timeout_s=settings.timeout_s,
             concurrency_max=settings.concurrency_max,
+            live=settings.live,
             confirms_later=True,
         )
 

@@ -25,6 +25,9 @@ _SPREAD: Final = 0x9E3779B97F4A7C15
 _LOW_62: Final = (1 << 62) - 1
 _KEY_LIFE_S: Final = 10 * 365 * 86_400
 
+_TIMEOUT_S: Final = 4.0
+"""Longest commit that a payment waits for."""
+
 TRAITS: Final = RailTraits(
     name="book",
     kind="balance",
@@ -33,6 +36,7 @@ TRAITS: Final = RailTraits(
     replay_key_s=_KEY_LIFE_S,
     methods=("balance",),
     assets=tuple(ASSETS),
+    timeout_s=_TIMEOUT_S,
 )
 
 

@@ -78,6 +78,7 @@ class StripeRail:
             cost_bp=settings.cost_bp,
             timeout_s=settings.timeout_s,
             concurrency_max=settings.concurrency_max,
+            live=settings.live,
             cancels_unseen=True,
         )
 

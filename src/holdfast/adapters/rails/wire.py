@@ -34,7 +34,7 @@ class SettlementFileInvalid(Unavailable):
 class RailSettings:
     """Where a rail is, how to prove who we are, and what it costs.
 
-    `backup_url`: a second host that answers the same keys.
+    `backup_url`: a second host that answers the same keys. `live`: whether it moves real money.
     """
 
     name: str
@@ -45,6 +45,7 @@ class RailSettings:
     cost_bp: int = 0
     timeout_s: float = 10.0
     concurrency_max: int = 64
+    live: bool | None = None
     assets: tuple[str, ...] = ("USD", "EUR", "GBP", "CNY", "JPY", "INR")
 
 

@@ -17,6 +17,7 @@ from holdfast.domains.instruments.errors import (
 )
 from holdfast.domains.instruments.model import Instrument, Kind, Payer, Wallet
 from holdfast.domains.instruments.operations import Instruments
+from holdfast.domains.instruments.rules import check_instrument
 
 __all__ = [
     "CardNumberRefused",
@@ -30,4 +31,5 @@ __all__ = [
     "PayerNotFound",
     "TooManyInstruments",
     "Wallet",
+    "check_instrument",
 ]

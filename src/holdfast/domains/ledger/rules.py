@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Final, Literal
 from uuid import UUID
 
-from holdfast.base.limits import AMOUNT_MINOR_MAX
+from holdfast.base.limits import AMOUNT_MINOR_MAX, TURNOVER_MINOR_MAX
 from holdfast.base.money import ASSETS
 from holdfast.domains.ledger.model import NewTransfer, Outcome, Rule
 
@@ -33,10 +33,15 @@ Decision = tuple[Outcome, int]
 
 RELEASING: Final = ("void_pending", "expire_pending")
 
-KEPT: Final = frozenset(outcome for outcome in Outcome if outcome >= Outcome.DEBIT_ACCOUNT_NOT_FOUND)
+KEPT: Final = frozenset(
+    outcome
+    for outcome in Outcome
+    if outcome >= Outcome.DEBIT_ACCOUNT_NOT_FOUND and outcome is not Outcome.BALANCE_OVERFLOW
+)
 """Refusals that depended on the state of the ledger: the id stays refused.
 
-The others lie in the request itself.
+The others lie in the request itself, or say only that there is no room now: money that a rail has taken must
+find its place later.
 """
 
 
@@ -214,8 +219,9 @@ class Rulebook:
             return self._refuse(t, Outcome.EXCEEDS_CREDITS)
         if amount > room_credit or (t.balancing == "credit" and amount <= 0):
             return self._refuse(t, Outcome.EXCEEDS_DEBITS)
-        if debits + amount > AMOUNT_MINOR_MAX or credits_ + amount > AMOUNT_MINOR_MAX:
-            return self._refuse(t, Outcome.BALANCE_OVERFLOW)
+        owes, owns = debits + amount - debit.credits_posted, credits_ + amount - credit.debits_posted
+        if max(owes, owns) > AMOUNT_MINOR_MAX or max(debits, credits_) + amount > TURNOVER_MINOR_MAX:
+            return Outcome.BALANCE_OVERFLOW, 0
         if t.kind == "pending":
             debit.debits_pending += amount
             credit.credits_pending += amount

@@ -35,6 +35,7 @@ _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _SLOTS: Final = 8192
 _NIL: Final = bytes(16)
 _MOST: Final = 2**53 - 1
+_TURNOVER_MOST: Final = 2**61
 _FINDINGS_MAX: Final = 50
 _OIDS: Final = {
     "id": 2950, "debit": 20, "credit": 20, "asset": 21, "amount": 20, "kind": 21, "code": 23,
@@ -348,7 +349,8 @@ class _Books:
         rule = self._rule[account]
         over = (rule == 1) & (after[0] + after[2] > after[1]) & (changes[0] + changes[2] > 0)
         over |= (rule == 2) & (after[1] + after[3] > after[0]) & (changes[1] + changes[3] > 0)
-        over |= (after < 0).any(axis=0) | (after > _MOST).any(axis=0)
+        over |= (after < 0).any(axis=0) | (after > _TURNOVER_MOST).any(axis=0)
+        over |= (after[0] + after[2] - after[1] > _MOST) | (after[1] + after[3] - after[0] > _MOST)
         if over.any():
             number = int(numbers[row[over]].min())
             self._find(number, f"batch {number}: an account broke its rule, or its bounds")

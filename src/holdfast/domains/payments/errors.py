@@ -12,6 +12,7 @@ x KeyClaimed                the caller's idempotency key was taken already
 x TransferRefused           not enough money, or an account that is not there
 Unavailable
 x PaymentBusy               somebody else is changing this payment right now
+x BookingRefused            the ledger has no room for what a rail did
 """
 
 from __future__ import annotations
@@ -80,3 +81,12 @@ class PaymentBusy(Unavailable):
     """
 
     code = "payment_busy"
+
+
+class BookingRefused(Unavailable):
+    """The ledger did not take in what a provider did.
+
+    Nothing has moved in the ledger; the payment stays as it is, is tried again, and a person is told.
+    """
+
+    code = "booking_refused"

@@ -158,6 +158,8 @@ class NewPayment:
     """The merchant's rule: only these kinds of method; empty allows every kind."""
     rail_order: tuple[str, ...] = ()
     """The merchant's rule: these rails first, in this order; empty leaves it to the evidence."""
+    live: bool | None = None
+    """Real money, or the merchant's test mode: only rails of that mode are used. None: any rail."""
     purpose: Literal["purchase", "top_up"] = "purchase"
     """`top_up`: the money goes to the payer's own balance; `merchant_id` is who is told."""
 

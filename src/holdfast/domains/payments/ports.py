@@ -84,6 +84,8 @@ class RailTraits:
     timeout_s: float = 10.0
     concurrency_max: int = 64
     confirms_later: bool = False
+    live: bool | None = None
+    """Whether it moves real money: it then serves live merchants only, else test ones only. None: both."""
     cancels_unseen: bool = False
     """Cancelling works by our reference too.
 

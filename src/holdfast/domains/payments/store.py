@@ -269,6 +269,11 @@ def stand_in_back(payer: PayerId, asset: str, amount_minor: int) -> Write:
     return Write(STAND_IN_BACK, (payer, asset, amount_minor))
 
 
+_IN_DOUBT: Final = """
+select count(*), min(created_at) from payments.payments
+where next_step_at is not null and state = 'pending'"""
+
+
 class PostgresBook:
     """Reads payments. Raises: `DatabaseUnavailable`."""
 
@@ -330,6 +335,12 @@ class PostgresBook:
     async def attempts_on(self, rail: str, since: datetime, until: datetime) -> tuple[Attempt, ...]:
         """Return the attempts on `rail` created from `since` to before `until`."""
         return tuple(rows.attempt_of(row) for row in await self._rows(_ATTEMPTS_ON, (rail, since, until)))
+
+    async def in_doubt(self) -> tuple[int, datetime | None]:
+        """Return how many payments are not decided, and when the oldest of them was made."""
+        async with self._database.connection() as connection:
+            row = await (await connection.execute(_IN_DOUBT)).fetchone()
+        return (0, None) if row is None else (row[0], row[1])
 
     async def claim_due(self, now: datetime, lease_until: datetime, limit: int) -> list[Case]:
         """Take over up to `limit` payments that are due.

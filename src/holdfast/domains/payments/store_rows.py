@@ -41,6 +41,7 @@ ASKED: Final = {
     "metadata": "text",
     "merchant_rules": "text",
     "purpose": "text",
+    "live": "bool",
     "created_at": "timestamptz",
 }
 """What a payment was asked to be; never changes."""
@@ -181,6 +182,7 @@ def asked_row(payment: Payment) -> Row:
         to_json(asked.metadata) if asked.metadata else _NO_FACTS,
         to_json((asked.allowed_kinds, asked.rail_order)),
         asked.purpose,
+        asked.live,
         payment.created_at,
     )
 
@@ -223,9 +225,9 @@ def payment_of(row: Sequence[Any]) -> Payment:
     (id_, merchant, payer, asset, amount, capture, funding, reference, description, metadata, rules) = row[
         :11
     ]
-    purpose, created, deadline, methods_json, plan_json = row[11:16]
-    (state, captured, refunded, version, driver, updated, next_step, lease, cancel, kept) = row[16:26]
-    stood_in, promise, lines, failure_code, failure_message = row[26:31]
+    purpose, live, created, deadline, methods_json, plan_json = row[11:17]
+    (state, captured, refunded, version, driver, updated, next_step, lease, cancel, kept) = row[17:27]
+    stood_in, promise, lines, failure_code, failure_message = row[27:32]
     methods = tuple(_method(each) for each in from_json(methods_json))
     allowed, order = from_json(rules)
     asked = NewPayment(
@@ -241,6 +243,7 @@ def payment_of(row: Sequence[Any]) -> Payment:
         from_json(metadata),
         tuple(allowed),
         tuple(order),
+        live,
         purpose,
     )
     return Payment(
@@ -340,7 +343,7 @@ def paid_row(opening: Row, attempt: Attempt, entry: JournalEntry) -> Row:
 def paid_of(row: Sequence[Any]) -> tuple[Payment, Attempt, JournalEntry]:
     """Read `PAID`."""
     attempt_id, reference, method, words = row[-4:]
-    id_, asset, amount, at = row[0], row[3], row[4], row[12]
+    id_, asset, amount, at = row[0], row[3], row[4], row[13]
     state = ("succeeded", amount, 0, 1, 0, at, None, None, False, attempt_id, 0, None, 1, "", "")
     payment = payment_of((*row[:-4], *state))
     money = Money(ASSETS[asset], amount)

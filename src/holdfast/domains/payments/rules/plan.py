@@ -22,8 +22,15 @@ def ways(asked: NewPayment, rails: Mapping[str, RailTraits]) -> list[tuple[Metho
         if (allowed and method.kind not in allowed) or (own and method.kind == "balance"):
             continue
         serving = [t for t in rails.values() if method.kind in t.methods and asset in t.assets]
-        found += [(method, traits, rank) for traits in serving]
+        found += [(method, traits, rank) for traits in serving if _may_serve(asked, traits)]
     return found
+
+
+def _may_serve(asked: NewPayment, traits: RailTraits) -> bool:
+    """Whether a rail moves the right kind of money, and can hold where the merchant captures later."""
+    if asked.capture == "manual" and traits.one_step:
+        return False
+    return asked.live is None or traits.live is None or traits.live is asked.live
 
 
 def plan(

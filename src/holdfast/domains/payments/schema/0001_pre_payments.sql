@@ -13,6 +13,7 @@ create table payments.payments (
     metadata jsonb not null,
     merchant_rules jsonb not null,
     purpose text not null check (purpose in ('purchase', 'top_up')),
+    live boolean,
     created_at timestamptz not null,
     deadline_at timestamptz,
     methods jsonb not null,
@@ -41,6 +42,7 @@ comment on column payments.payments.amount_minor is 'Minor units of the asset.';
 comment on column payments.payments.funding is 'absorb: rails only fund the balance of the payer, and the merchant is paid from that.';
 comment on column payments.payments.merchant_rules is 'Two lists: the kinds of method that the merchant takes (none: all), and the rails that it prefers.';
 comment on column payments.payments.purpose is 'top_up: the money goes to the balance of the payer, and the merchant is only told.';
+comment on column payments.payments.live is 'Real money, or the test mode of the merchant: only rails of that mode are used. Null: any.';
 comment on column payments.payments.deadline_at is 'Past it the payer has walked away: nothing new is started.';
 comment on column payments.payments.methods is 'In the order of the payer: [instrument id, kind, label, token] each.';
 comment on column payments.payments.plan is 'In the order in which they are tried: [position of the method, rail, reason] each.';
