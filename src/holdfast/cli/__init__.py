@@ -18,6 +18,7 @@ COMMANDS: Final[dict[str, str]] = {
     "migrate": "Bring the database's schema up to this version.",
     "sandbox": "Run the sandbox providers alone.",
     "demo": "Load demo payers, merchants and instruments.",
+    "merchant": "Make merchants and their API keys, and set their rules.",
     "settle": "Compare providers' own files with what is known here.",
     "ledger": "Verify the ledger and look into it.",
     "drill": "Run an outage on purpose and judge how the wallet did.",

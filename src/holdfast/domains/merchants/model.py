@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Final, Literal, NewType
 from uuid import UUID
 
-from holdfast.base.ids import MerchantId
+from holdfast.base.ids import MerchantId, uuid_of
+
+KeyId = NewType("KeyId", UUID)
+"""The first 128 bits of a key's digest: it names the key to people and opens nothing."""
+
+KEY_ID_BYTES: Final = 16
 
 Capture = Literal["automatic", "manual"]
 
@@ -61,12 +66,23 @@ class Caller:
     role: Role
 
 
+def key_id(digest: bytes) -> KeyId:
+    """Return the id of the key that has this digest."""
+    return KeyId(uuid_of(int.from_bytes(digest[:KEY_ID_BYTES], "big")))
+
+
 @dataclass(frozen=True, slots=True)
 class KeyFacts:
     """What may be told of a key. `digest` names it where it is revoked."""
 
     digest: bytes
+    merchant: MerchantId
     role: Role
     hint: str
     created_at: datetime
     revoked_at: datetime | None
+
+    @property
+    def id(self) -> KeyId:
+        """How people name the key."""
+        return key_id(self.digest)

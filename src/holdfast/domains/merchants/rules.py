@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from base64 import urlsafe_b64encode
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Final
+from unicodedata import category
 
 from holdfast.domains.merchants.errors import KeyInvalid, MerchantInvalid, RightMissing
 from holdfast.domains.merchants.model import MerchantRules, Right, Role
@@ -16,6 +18,9 @@ KEY_RANDOM_BYTES: Final = 32
 METHOD_KINDS: Final = ("balance", "card", "bank")
 NAME_CHARS_MAX: Final = 120
 RAILS_MAX: Final = 16
+
+_NEVER_IN_NAMES: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Control characters, halves of characters, line and paragraph separators."""
 
 _KEY: Final = re.compile(r"(sk|rk|pk)_(test|live)_[A-Za-z0-9_-]{43}")
 _PREFIX: Final = {Role.FULL: "sk", Role.READ_ONLY: "rk", Role.PUBLISHABLE: "pk"}
@@ -58,6 +63,8 @@ def check_merchant(name: str, rules: MerchantRules) -> None:
     """Raise `MerchantInvalid` unless the name and the rules can be kept."""
     if not name.strip() or len(name) > NAME_CHARS_MAX:
         raise MerchantInvalid(f"A merchant's name has 1 to {NAME_CHARS_MAX} characters.")
+    if any(category(character) in _NEVER_IN_NAMES for character in name):
+        raise MerchantInvalid("A merchant's name has no control characters and no line breaks.")
     unknown = set(rules.allowed_kinds) - set(METHOD_KINDS)
     if unknown:
         raise MerchantInvalid(
@@ -65,3 +72,10 @@ def check_merchant(name: str, rules: MerchantRules) -> None:
         )
     if len(rules.rail_order) > RAILS_MAX:
         raise MerchantInvalid(f"A rail order names at most {RAILS_MAX} rails.")
+    for named in (rules.allowed_kinds, rules.rail_order):
+        if twice := _named_twice(named):
+            raise MerchantInvalid(f"{twice} is named twice; once is enough.")
+
+
+def _named_twice(names: Sequence[str]) -> str | None:
+    return next((name for at, name in enumerate(names) if name in names[:at]), None)
