@@ -29,6 +29,7 @@ from holdfast.domains.payments.ports import Answer, FenceClass, Order, Rail, Rai
 from holdfast.domains.payments.rules.router import FixedOrder
 from holdfast.domains.payments.store import PostgresBook
 from holdfast.flows import chart, pay, reconcile
+from holdfast.flows.carry import Carrier
 from holdfast.flows.desk import Desk, PaySettings
 from holdfast.flows.draft import Draft
 from holdfast.flows.refund import refund
@@ -311,14 +312,14 @@ async def test_one_payment_that_cannot_be_carried_on_does_not_hold_up_the_others
     s = await shop(database)
     s.desk = dataclasses.replace(s.desk, settings=PaySettings(lease_s=0.2, deadline_s=3.0))
     broken, *_ = await in_doubt(s, 4)
-    real = reconcile.Carrier.run
+    real = Carrier.run
 
-    async def run(carrier: reconcile.Carrier) -> Case:
+    async def run(carrier: Carrier) -> Case:
         if carrier.payment.id == broken:
             raise Broken("a defect of ours")
         return await real(carrier)
 
-    monkeypatch.setattr(reconcile.Carrier, "run", run)
+    monkeypatch.setattr(Carrier, "run", run)
     deadline = time.monotonic() + 30
     while sum(payment.final for payment in await s.desk.book.listing(s.merchant)) < 3:
         assert time.monotonic() < deadline

@@ -16,6 +16,7 @@ import pytest
 from holdfast.cli.sandbox import command
 from holdfast.sandbox import faults, magic
 from holdfast.sandbox.model import DEFAULT_INSTANCES
+from tests.support.browser import running_browser
 from tests.support.sandbox import Sandbox
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "sandbox.md"
@@ -205,7 +206,8 @@ def test_the_page_breaks_and_mends_without_scripts(sandbox: Sandbox) -> None:
     assert (fault["instance"], fault["share"], fault["latency_ms"], fault["operations"]) == (
         "south", 0.25, 80, ["capture"],
     )  # fmt: skip
-    assert "<strong>slow</strong> 25 %" in text
+    assert "<strong>Slow</strong> <code>slow</code> 25 %" in text
+    assert "· Capture" in text
     assert submit(do="mend", id=fault["id"])[0] == 200
     assert state(sandbox)["faults"] == []
     submit(do="break", instance="north", fault="lost", share="", latency_ms="", seconds="")
@@ -226,6 +228,95 @@ def test_what_callers_write_is_shown_as_text(sandbox: Sandbox) -> None:
     text = fetch(sandbox, "GET", "/")[2]
     assert "<script>" not in text
     assert "&lt;script&gt;" in text
+
+
+@pytest.mark.parametrize(("lang", "at"), [("en", 0), ("zh", 1)])
+def test_the_page_names_and_explains_every_fault_and_lists_its_card_and_amount(
+    sandbox: Sandbox, lang: str, at: int
+) -> None:
+    text = html.unescape(fetch(sandbox, "GET", f"/?lang={lang}")[2])
+    for kind, names in faults.NAMES.items():
+        assert f'<option value="{kind.value}">{names[at]}</option>' in text
+        assert f'<p class="why-{kind.value}"><code>{kind.value}</code>' in text
+    row = r"<dd><code>(\d+)</code> <code>(\w+)</code></dd>.*?<code>([\d.]+)</code>"
+    listed = re.findall(row, text, re.DOTALL)
+    assert listed == [(one.card_number, one.token, f"3000.{one.number:02}") for one in magic.OUTAGES]
+    assert "latency_ms" not in re.sub(r"<input[^>]*>", "", text), "an explanation speaks of what is seen"
+
+
+@pytest.mark.parametrize(
+    ("lang", "north", "harbour"),
+    [
+        ("en", "North · card provider", "Harbour · bank transfer"),
+        ("zh", "北方通道 · 银行卡通道", "港湾银行 · 银行转账"),
+    ],
+)
+def test_the_page_calls_the_providers_as_the_shop_does(
+    sandbox: Sandbox, lang: str, north: str, harbour: str
+) -> None:
+    text = fetch(sandbox, "GET", f"/?lang={lang}")[2]
+    assert f'<h2 id="name-north">{north}</h2>' in text
+    assert f'<h2 id="name-harbour">{harbour}</h2>' in text
+    assert "<code>/north/v1</code>" in text
+
+
+@pytest.mark.parametrize(
+    ("currency", "amount", "shown"),
+    [
+        ("usd", "99999999", "999999.99"),
+        ("jpy", "99999999", "99999999"),
+        ("chf", "4500", "4500 (minor units)"),
+    ],
+)
+def test_the_page_shows_amounts_in_the_scale_of_their_currency(
+    sandbox: Sandbox, currency: str, amount: str, shown: str
+) -> None:
+    form = f"amount={amount}&currency={currency}&payment_method=pm_card_visa&confirm=true".encode()
+    fetch(sandbox, "POST", "/north/v1/payment_intents", form, authorization="Bearer sk_test_x")
+    text = fetch(sandbox, "GET", "/?lang=en")[2]
+    assert f"<caption>{currency.upper()}</caption>" in text
+    assert f'<th scope="row">Kept</th><td>{shown}</td>' in text
+
+
+@pytest.mark.parametrize(
+    ("hook", "shop"),
+    [
+        ("http://127.0.0.1:8400/v1/rails/north/webhook", "http://127.0.0.1:8400/"),
+        ("https://shop.example/v1/rails/north/webhook", "https://shop.example/"),
+        ("http://user:word@shop.example/v1/rails/north/webhook", "http://shop.example/"),
+        ("http://elsewhere.example/hooks", None),
+        (None, None),
+    ],
+)
+def test_the_page_links_to_the_shop_if_webhooks_tell_where_it_is(
+    sandbox: Sandbox, hook: str | None, shop: str | None
+) -> None:
+    sandbox.hooks("north", *([hook] if hook else []))
+    text = fetch(sandbox, "GET", "/?lang=en")[2]
+    assert re.findall(r'<a href="([^"]+)">To the shop</a>', text) == ([shop] if shop else [])
+
+
+def test_nothing_of_the_page_is_cut_off_on_a_telephone_or_a_desk(sandbox: Sandbox) -> None:
+    big = b"amount=99999999&currency=usd&payment_method=pm_card_visa&confirm=true"
+    for _ in range(12):
+        fetch(sandbox, "POST", "/north/v1/payment_intents", big, authorization="Bearer sk_test_x")
+    sandbox.fault("south", "webhook_reorder")
+    with running_browser() as browser:
+        for lang, width in [(lang, width) for lang in ("en", "zh") for width in (390, 1280)]:
+            page = browser.new_page(viewport={"width": width, "height": 900})
+            page.goto(f"{sandbox.url}/?lang={lang}")
+            page.locator("summary").click()
+            assert page.evaluate(WIDER_THAN_ITS_BOX) == [], (lang, width)
+            for kind in ("refuse", "webhook_drop", "bad_signature"):
+                page.locator("select[name=fault]").first.select_option(kind)
+                shown = page.locator(".why").first.locator("p:visible")
+                assert (shown.count(), shown.first.get_attribute("class")) == (1, f"why-{kind}")
+            page.close()
+
+
+WIDER_THAN_ITS_BOX = """[...document.querySelectorAll('*')].filter(
+    one => one.scrollWidth > one.clientWidth + 1
+    && getComputedStyle(one).display !== 'inline').map(one => one.outerHTML.slice(0, 90))"""
 
 
 # the reference page
@@ -270,7 +361,8 @@ def test_the_reference_lists_every_card() -> None:
     for card in magic.CARDS:
         does = card.decline_code or "pays"
         if card.outage:
-            does = f"outage: {card.outage.value}"
+            what = "webhooks" if card.outage.kind in faults.WEBHOOK_KINDS else "outage"
+            does = f"{what}: {card.outage.kind.value}"
         elif card.needs_action:
             does = "needs authentication"
         elif card.refund != "succeeded":
@@ -280,7 +372,9 @@ def test_the_reference_lists_every_card() -> None:
 
 
 def test_the_reference_lists_every_amount_and_account() -> None:
-    assert rows_under("Amounts") == [[str(minor), kind.value] for minor, kind in magic.AMOUNTS.items()]
+    assert rows_under("Amounts") == [
+        [str(minor), outage.kind.value] for minor, outage in magic.AMOUNTS.items()
+    ]
     assert [row[:2] for row in rows_under("Accounts of the bank")] == [
         [
             account.number,

@@ -91,18 +91,18 @@ class Front:
     async def _serve(self, request: web.Request, instance: str, path: str) -> web.StreamResponse:
         key = request.headers.get("idempotency-key")
         try:
-            operation, nth, verdict = self._engine.judge(instance, request.method, path, key)
+            heard = self._engine.judge(instance, request.method, path, key)
         except InstanceUnknown as error:
             return web.json_response({"error": {"message": error.message}}, status=404)
-        if verdict.refuse:
+        if heard.verdict.refuse:
             return reset(request)
-        if verdict.dark:
+        if heard.verdict.dark:
             await self._silence.keep()
             return hang_up(request)
         body = await request.read()
         headers = {name.lower(): value for name, value in request.headers.items()}
         call = Call(request.method, path, request.query_string, headers, body, self._engine.now_ms())
-        verdict = self._engine.sharpen(instance, call, operation, nth, verdict)
+        verdict = self._engine.sharpen(instance, call, heard)
         return await self._answer(request, instance, call, verdict)
 
     async def _answer(
@@ -111,7 +111,7 @@ class Front:
         provider = self._engine.provider(instance)
         if verdict.refuse:
             return reset(request)
-        if verdict.hang:
+        if verdict.dark or verdict.hang:
             await self._silence.keep()
             return hang_up(request)
         if verdict.rate_limit or verdict.bad_key or verdict.error_before:

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from hashlib import blake2b
 from typing import Any, Final
 
 from holdfast.base.errors import Refused
@@ -44,6 +45,20 @@ class Counts:
     requests: int = 0
     hit: int = 0
     webhooks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What the first line and the headers tell of a request.
+
+    `identity` None: it makes something new and carries no key, so that only its body tells what it is, and
+    the verdict holds only what hits every request. `nth`: how often the identity was seen before.
+    """
+
+    operation: str
+    identity: str | None
+    nth: int
+    verdict: Verdict
 
 
 class Engine:
@@ -83,16 +98,24 @@ class Engine:
 
     # requests
 
-    def judge(self, instance: str, method: str, path: str, key: str | None) -> tuple[str, int, Verdict]:
-        """Decide from the first line and the headers what happens to a request.
-
-        Its operation, how often it was seen before, and the verdict.
-        """
-        operation = self.provider(instance).operation(method, path)
+    def judge(self, instance: str, method: str, path: str, key: str | None) -> Heard:
+        """Decide from the first line and the headers what happens to a request."""
+        provider = self.provider(instance)
+        operation = provider.operation(method, path)
         self.counts[instance].requests += 1
-        identity = key or f"{method} {path}"
-        nth = self._nth(instance, identity)
-        return operation, nth, self._judge(instance, operation, identity, nth)
+        identity, nth, in_force = key or f"{method} {path}", 0, self.in_force()
+        if not key and provider.makes(method, path):
+            verdict = self._judge(
+                [fault for fault in in_force if fault.share >= 1], instance, operation, identity, nth
+            )
+            heard = Heard(operation, None, nth, verdict)
+        else:
+            nth = self._nth(instance, identity)
+            verdict = self._judge(in_force, instance, operation, identity, nth)
+            heard = Heard(operation, identity, nth, verdict)
+        if verdict.refuse or verdict.dark:
+            self.counts[instance].hit += 1
+        return heard
 
     def _nth(self, instance: str, identity: str) -> int:
         seen = self._seen.pop((instance, identity), 0)
@@ -101,9 +124,11 @@ class Engine:
             self._seen.popitem(last=False)
         return seen
 
-    def _judge(self, instance: str, operation: str, identity: str, nth: int) -> Verdict:
+    def _judge(
+        self, them: Sequence[Fault], instance: str, operation: str, identity: str, nth: int
+    ) -> Verdict:
         return faults.judge(
-            self.in_force(),
+            them,
             seed=self.seed,
             instance=instance,
             operation=operation,
@@ -112,17 +137,23 @@ class Engine:
             now_ms=self.now_ms(),
         )
 
-    def sharpen(self, instance: str, call: Call, operation: str, nth: int, verdict: Verdict) -> Verdict:
-        """Decide again with the body at hand: a create that confirms, a magic card, a magic amount."""
+    def sharpen(self, instance: str, call: Call, heard: Heard) -> Verdict:
+        """Decide with the body at hand: a create that confirms, a magic card, a magic amount.
+
+        Without a key, a request that makes something is known by its body, and each is a new one: also one
+        with the same body, which is drawn afresh.
+        """
         provider = self.provider(instance)
-        refined = provider.refined(call, operation)
-        if refined != operation:
-            identity = call.headers.get("idempotency-key") or f"{call.method} {call.path}"
-            verdict = self._judge(instance, refined, identity, nth)
-        kind = provider.magic(call, refined) if nth == 0 else None
-        if kind is not None:
-            status = 503 if kind is Kind.ERROR_BEFORE else 500
-            verdict = verdict.with_fault(kind, latency_ms=faults.LATENCY_MS_DEFAULT, status=status)
+        identity, nth = heard.identity, heard.nth
+        if identity is None:
+            digest = blake2b(call.body, digest_size=16).hexdigest()
+            identity = f"{call.method} {call.path} {digest}"
+            nth = self._nth(instance, identity)
+        first = heard.identity is None or nth == 0
+        operation = provider.refined(call, heard.operation)
+        outages = [one for one in provider.magic(call, operation) if first or one.repeats]
+        them = [*self.in_force(), *(outage.fault(instance) for outage in outages)]
+        verdict = self._judge(them, instance, operation, identity, nth)
         if verdict != Verdict():
             self.counts[instance].hit += 1
         return verdict
@@ -144,7 +175,11 @@ class Engine:
         for outgoing in pending:
             self.counts[instance].webhooks += 1
             mischief = faults.judge_webhook(
-                in_force, seed=self.seed, instance=instance, event_id=outgoing.event_id, now_ms=now_ms
+                [*in_force, *(outage.fault(instance) for outage in outgoing.outages)],
+                seed=self.seed,
+                instance=instance,
+                event_id=outgoing.event_id,
+                now_ms=now_ms,
             )
             for url in self.hooks.get(instance, ()):
                 for _ in range(mischief.copies):

@@ -1,9 +1,9 @@
 """What can be made to fail, and for which requests. Pure: time is passed in, chance is a hash.
 
 A fault hits a request when `draw(...) < share`. The draw is a hash of the seed, the instance, the number of
-the fault and the request's own identity (its idempotency key, else method and path) with how often that
-identity was seen before. So the same traffic with the same seed meets the same faults in whatever order the
-requests arrive.
+the fault and the request's own identity with how often that identity was seen before. The identity is the
+idempotency key; else method and path, and the body where the path does not say what it is about. So the same
+traffic with the same seed meets the same faults in whatever order the requests arrive.
 """
 
 from __future__ import annotations
@@ -91,6 +91,28 @@ DESCRIPTIONS: Final[dict[Kind, tuple[str, str]]] = {
     Kind.BAD_SIGNATURE: ("Webhooks carry a signature made with another secret.", "回调签名错误"),
 }
 """Each kind in English and Chinese; the documentation and the page are checked against this table."""
+
+NAMES: Final[dict[Kind, tuple[str, str]]] = {
+    Kind.REFUSE: ("Refuses connections", "拒绝连接"),
+    Kind.DARK: ("Dark", "完全失联"),
+    Kind.HANG: ("Hangs", "挂起"),
+    Kind.SLOW: ("Slow", "变慢"),
+    Kind.RATE_LIMIT: ("Rate limited", "限流"),
+    Kind.BAD_KEY: ("Expired key", "密钥过期"),
+    Kind.ERROR_BEFORE: ("5xx, nothing done", "执行前 5xx"),
+    Kind.ERROR_AFTER: ("5xx, yet done", "执行后 5xx"),
+    Kind.LOST: ("Answer lost", "应答丢失"),
+    Kind.MUTE: ("Mute", "不再应答"),
+    Kind.BROWNOUT: ("Brownout", "部分故障"),
+    Kind.DECLINE: ("Declines", "拒付"),
+    Kind.WRONG_AMOUNT: ("Wrong amount", "金额有误"),
+    Kind.WEBHOOK_DUPLICATE: ("Webhooks twice", "回调重复"),
+    Kind.WEBHOOK_REORDER: ("Webhooks out of order", "回调乱序"),
+    Kind.WEBHOOK_DELAY: ("Webhooks late", "回调延迟"),
+    Kind.WEBHOOK_DROP: ("Webhooks lost", "回调丢失"),
+    Kind.BAD_SIGNATURE: ("Webhooks with a bad signature", "回调签名错误"),
+}
+"""What people call each kind, in English and Chinese."""
 
 WEBHOOK_KINDS: Final = frozenset(
     (Kind.WEBHOOK_DUPLICATE, Kind.WEBHOOK_REORDER, Kind.WEBHOOK_DELAY, Kind.WEBHOOK_DROP, Kind.BAD_SIGNATURE)

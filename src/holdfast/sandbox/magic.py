@@ -2,9 +2,9 @@
 
 One table each; the documentation is checked against them.
 
-Stripe's own test cards mean here what they mean there. The outage cards and amounts are this sandbox's own:
-they act on the first request of an operation that carries them, and a repetition with the same key finds
-what the first one did.
+Stripe's own test cards mean here what they mean there. The outage cards and amounts are this sandbox's own.
+Most act on the first request that confirms with them, and its repetition finds out what that one did; see
+`Outage.repeats`. Those that spoil webhooks act on all webhooks of the payment and on no other's.
 """
 
 from __future__ import annotations
@@ -12,25 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from holdfast.sandbox.faults import Kind
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """How a card behaves.
-
-    `decline_code` empty: it pays. `outage`: what happens to the request that confirms with it.
-    """
-
-    token: str
-    number: str
-    brand: str = "visa"
-    code: str = ""
-    decline_code: str = ""
-    message: str = ""
-    refund: str = "succeeded"
-    needs_action: bool = False
-    outage: Kind | None = None
+from holdfast.sandbox.faults import WEBHOOK_KINDS, Fault, Kind
 
 
 def _with_check_digit(stem: str) -> str:
@@ -42,19 +24,81 @@ def _with_check_digit(stem: str) -> str:
     return stem + str(-total % 10)
 
 
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A failure that a card and an amount ask for; both follow from its number.
+
+    `repeats`: a repetition meets it again, drawn afresh. `share`: of the requests that ask for it.
+    """
+
+    number: int
+    kind: Kind
+    repeats: bool = False
+    share: float = 1.0
+
+    @property
+    def token(self) -> str:
+        """The card's token."""
+        if self.kind in WEBHOOK_KINDS:
+            return f"pm_card_webhook_{self.kind.value.removeprefix('webhook_')}"
+        return f"pm_card_outage_{self.kind.value}"
+
+    @property
+    def card_number(self) -> str:
+        """The card's number."""
+        return _with_check_digit(f"4000009990000{self.number:02}")
+
+    @property
+    def amount_minor(self) -> int:
+        """The amount, 3000.01 and up where a currency has two decimal places."""
+        return 300_000 + self.number
+
+    def fault(self, instance: str) -> Fault:
+        """Return it as a fault of one payment; numbers below zero are not those of faults that are set."""
+        status = 503 if self.kind is Kind.ERROR_BEFORE else 500
+        return Fault(self.token, -self.number, instance, self.kind, self.share, status=status)
+
+
 OUTAGES: Final = (
-    Kind.REFUSE,
-    Kind.HANG,
-    Kind.SLOW,
-    Kind.RATE_LIMIT,
-    Kind.BAD_KEY,
-    Kind.ERROR_BEFORE,
-    Kind.ERROR_AFTER,
-    Kind.LOST,
-    Kind.MUTE,
-    Kind.WRONG_AMOUNT,
+    Outage(1, Kind.REFUSE),
+    Outage(2, Kind.HANG),
+    Outage(3, Kind.SLOW),
+    Outage(4, Kind.RATE_LIMIT),
+    Outage(5, Kind.BAD_KEY),
+    Outage(6, Kind.ERROR_BEFORE),
+    Outage(7, Kind.ERROR_AFTER),
+    Outage(8, Kind.LOST),
+    Outage(9, Kind.MUTE),
+    Outage(10, Kind.WRONG_AMOUNT),
+    Outage(11, Kind.DARK, repeats=True),
+    Outage(12, Kind.BROWNOUT, repeats=True, share=0.5),
+    Outage(13, Kind.DECLINE, repeats=True),
+    Outage(14, Kind.WEBHOOK_DUPLICATE),
+    Outage(15, Kind.WEBHOOK_REORDER),
+    Outage(16, Kind.WEBHOOK_DELAY),
+    Outage(17, Kind.WEBHOOK_DROP),
+    Outage(18, Kind.BAD_SIGNATURE),
 )
-"""The failures that have a card and an amount of their own, in the order of their numbers."""
+"""Every kind of failure once; the cards, the amounts, the documentation and the page follow this table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """How a card behaves.
+
+    `decline_code` empty: it pays. `outage`: what happens to a payment that is confirmed with it.
+    """
+
+    token: str
+    number: str
+    brand: str = "visa"
+    code: str = ""
+    decline_code: str = ""
+    message: str = ""
+    refund: str = "succeeded"
+    needs_action: bool = False
+    outage: Outage | None = None
+
 
 _DECLINED: Final = "Your card was declined."
 _SHOPPING: Final = (
@@ -87,18 +131,23 @@ _REFUSED: Final = (
 CARDS: Final[tuple[Card, ...]] = (
     *_SHOPPING,
     *(Card("pm_card_visa_" + n, number, "visa", code, why, text) for n, number, code, why, text in _REFUSED),
-    *(
-        Card(f"pm_card_outage_{kind.value}", _with_check_digit(f"4000009990000{number:02}"), outage=kind)
-        for number, kind in enumerate(OUTAGES, 1)
-    ),
+    *(Card(outage.token, outage.card_number, outage=outage) for outage in OUTAGES),
 )
 CARDS_BY_TOKEN: Final = {card.token: card for card in CARDS} | {
     card.token.replace("_visa_chargeDeclined", "_chargeDeclined"): card for card in CARDS
 }
 CARDS_BY_NUMBER: Final = {card.number: card for card in CARDS}
 
-AMOUNTS: Final[dict[int, Kind]] = {300_000 + number: kind for number, kind in enumerate(OUTAGES, 1)}
-"""Amounts in minor units, 3000.01 to 3000.10, that fail when confirmed or initiated, whatever the card."""
+AMOUNTS: Final[dict[int, Outage]] = {outage.amount_minor: outage for outage in OUTAGES}
+"""Amounts in minor units that fail when confirmed or initiated, whatever the card."""
+
+
+def outages_of(token: str, amount_minor: object) -> tuple[Outage, ...]:
+    """Return what a card (its token; empty: none) and an amount ask for. They add up."""
+    card = CARDS_BY_TOKEN.get(token)
+    by_card = None if card is None else card.outage
+    by_amount = AMOUNTS.get(amount_minor) if type(amount_minor) is int else None
+    return tuple(dict.fromkeys(one for one in (by_card, by_amount) if one is not None))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
-from holdfast.sandbox.faults import Kind, Verdict
+from holdfast.sandbox.faults import Verdict
+from holdfast.sandbox.magic import Outage
 from holdfast.sandbox.store import Timer
 
 
@@ -72,10 +73,14 @@ def as_json(status: int, doc: object, headers: Mapping[str, str] | None = None) 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A webhook that an instance wants delivered: its id and its body."""
+    """A webhook that an instance wants delivered: its id and its body.
+
+    `outages`: what the card and the amount of its payment ask for.
+    """
 
     event_id: str
     body: str
+    outages: tuple[Outage, ...] = ()
 
 
 class Provider(Protocol):
@@ -88,12 +93,16 @@ class Provider(Protocol):
         """Name the operation that a request asks for, from its first line alone."""
         ...
 
+    def makes(self, method: str, path: str) -> bool:
+        """Tell whether each such request without a key makes a new object: its path names none yet."""
+        ...
+
     def refined(self, call: Call, operation: str) -> str:
         """Name it again with the body at hand (a create that also confirms moves money: `confirm`)."""
         ...
 
-    def magic(self, call: Call, operation: str) -> Kind | None:
-        """Return the failure that a magic card or amount asks for, if the request carries one."""
+    def magic(self, call: Call, operation: str) -> tuple[Outage, ...]:
+        """Return the failures that the card and the amount of the request ask for."""
         ...
 
     def perform(self, call: Call, verdict: Verdict) -> Response:

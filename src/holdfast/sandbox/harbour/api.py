@@ -19,9 +19,9 @@ from urllib.parse import parse_qs, unquote
 
 from standardwebhooks.webhooks import Webhook
 
-from holdfast.sandbox.faults import Kind, Verdict
+from holdfast.sandbox.faults import Verdict
 from holdfast.sandbox.harbour.transfers import Bank, HarbourError, iso, public
-from holdfast.sandbox.magic import AMOUNTS
+from holdfast.sandbox.magic import Outage, outages_of
 from holdfast.sandbox.model import Call, Instance, Outgoing, Response, as_json
 from holdfast.sandbox.store import Store, Timer
 
@@ -47,17 +47,19 @@ class HarbourProvider:
             return "return"
         return "settlement" if path == "/v1/settlement" else "other"
 
+    def makes(self, method: str, path: str) -> bool:
+        """Never: every path here names what it is about, and repeating a request repeats nothing."""
+        del method, path
+        return False
+
     def refined(self, call: Call, operation: str) -> str:
         """The first line says it all here."""
         del call
         return operation
 
-    def magic(self, call: Call, operation: str) -> Kind | None:
+    def magic(self, call: Call, operation: str) -> tuple[Outage, ...]:
         """Return the failure asked for by the amount of a transfer."""
-        if operation != "initiate":
-            return None
-        amount = _body(call).get("amount_minor")
-        return AMOUNTS.get(amount) if type(amount) is int else None
+        return outages_of("", _body(call).get("amount_minor")) if operation == "initiate" else ()
 
     def refusal(self, verdict: Verdict) -> Response:
         """Rate limited, expired key, or a server error."""

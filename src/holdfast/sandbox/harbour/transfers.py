@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from holdfast.base.limits import AMOUNT_MINOR_MAX
 from holdfast.sandbox.faults import Verdict, draw
-from holdfast.sandbox.magic import ACCOUNTS, Account
+from holdfast.sandbox.magic import ACCOUNTS, Account, outages_of
 from holdfast.sandbox.model import Instance, Outgoing
 from holdfast.sandbox.store import Doc, Store
 
@@ -191,7 +191,8 @@ class Bank:
     def _tell(self, kind: str, doc: Doc) -> None:
         event_id = f"hbe_{secrets.token_hex(10)}"
         body = {"id": event_id, "type": kind, "timestamp": iso(self.now_ms), "data": public(doc)}
-        self.emit(Outgoing(event_id, json.dumps(body)))
+        outages = outages_of("", doc["_asked"]["amount_minor"])
+        self.emit(Outgoing(event_id, json.dumps(body), outages))
 
 
 def _read(body: dict[str, Any]) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import unquote
 
-from holdfast.sandbox.faults import Kind, Verdict
-from holdfast.sandbox.magic import AMOUNTS, CARDS_BY_NUMBER, CARDS_BY_TOKEN, Card
+from holdfast.sandbox.faults import Verdict
+from holdfast.sandbox.magic import CARDS_BY_NUMBER, CARDS_BY_TOKEN, Card, Outage, outages_of
 from holdfast.sandbox.model import Call, Instance, Outgoing, Response, as_json
 from holdfast.sandbox.store import Doc, Saved, Store, Timer
 from holdfast.sandbox.stripe import balance, errors, forms, intents, objects, params, refunds, search
@@ -49,6 +49,8 @@ _ROUTES: Final = (
 _COMPILED: Final = tuple((method, re.compile(path), op, name) for method, path, op, name in _ROUTES)
 KEY_CHARS_MAX: Final = 255
 PAGE_MAX: Final = 100
+AMOUNT_DIGITS_MAX: Final = 16
+"""Digits of the largest amount there is; what is longer is refused later, and is no magic amount."""
 
 
 def _route(method: str, path: str) -> tuple[str, str, tuple[str, ...]] | None:
@@ -74,16 +76,21 @@ class StripeProvider:
         found = _route(method, path)
         return "other" if found is None else found[0]
 
+    def makes(self, method: str, path: str) -> bool:
+        """A POST to a collection makes something each time, unless a key says that it is the same."""
+        found = _route(method, path)
+        return method == "POST" and found is not None and not found[2]
+
     def refined(self, call: Call, operation: str) -> str:
         """A create that also confirms is a `confirm`."""
         if operation == "create" and self._form_or_empty(call).get("confirm") == "true":
             return "confirm"
         return operation
 
-    def magic(self, call: Call, operation: str) -> Kind | None:
-        """Return the failure asked for by the card or the amount that is about to be confirmed."""
+    def magic(self, call: Call, operation: str) -> tuple[Outage, ...]:
+        """Return the failures asked for by the card and the amount that are about to be confirmed."""
         if operation != "confirm":
-            return None
+            return ()
         form = self._form_or_empty(call)
         found = _route(call.method, call.path)
         intent = (
@@ -94,11 +101,11 @@ class StripeProvider:
         known = intent if intent is not None else form
         token = form.get("payment_method") or known.get("payment_method")
         method = self._store.get(self._instance.name, "payment_method", str(token))
-        card = CARDS_BY_TOKEN.get(method["_token"] if method is not None else str(token))
-        if card is not None and card.outage is not None:
-            return card.outage
         amount = str(known.get("amount", ""))
-        return AMOUNTS.get(int(amount)) if amount.isdecimal() else None
+        return outages_of(
+            method["_token"] if method is not None else str(token),
+            int(amount) if amount.isdecimal() and len(amount) <= AMOUNT_DIGITS_MAX else None,
+        )
 
     @staticmethod
     def _form_or_empty(call: Call) -> Form:

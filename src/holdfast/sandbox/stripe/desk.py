@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from holdfast.sandbox.magic import CARDS_BY_TOKEN
+from holdfast.sandbox.magic import CARDS_BY_TOKEN, Outage, outages_of
 from holdfast.sandbox.model import Outgoing
 from holdfast.sandbox.store import Doc, Store
 from holdfast.sandbox.stripe import errors, objects
@@ -109,4 +109,17 @@ class Desk:
         """Record an event and owe its webhooks."""
         event = objects.event(kind, obj, created=self.now_s, key=self.key, request_id=self.request_id)
         self.store.put(self.instance, "event", event, now_ms=self.now_ms)
-        self.emit(Outgoing(event["id"], json.dumps(event)))
+        self.emit(Outgoing(event["id"], json.dumps(event), self._outages(obj)))
+
+    def _outages(self, obj: Doc) -> tuple[Outage, ...]:
+        """Return what the card and the amount of the payment that `obj` belongs to ask for."""
+        if obj["object"] == "refund":
+            obj = self.charge(obj["charge"])
+        if obj["object"] == "payment_intent":
+            method, charge = obj["payment_method"], obj["latest_charge"]
+            if method is not None:
+                return outages_of(self.method(method)["_token"], obj["amount"])
+            if charge is None:
+                return outages_of("", obj["amount"])
+            return outages_of(self.charge(charge)["_token"], obj["amount"])
+        return outages_of(obj["_token"], obj["amount"])

@@ -10,7 +10,7 @@ from holdfast.sandbox.stripe import errors
 from holdfast.sandbox.stripe.forms import Form
 
 AMOUNT_MAX: Final = 99_999_999
-_INTEGER: Final = re.compile(r"^[+-]?\d+$")
+_INTEGER: Final = re.compile(r"^[+-]?\d{1,30}$")
 
 
 def only(form: Form, allowed: Iterable[str]) -> None:
