@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from holdfast.base.errors import Refused
 from holdfast.drills.keys import SECTIONS
 from holdfast.drills.reading import ScenarioInvalid, ScenarioUnknown, built_in, load, read
 from tests.drills.worlds import HEAD, PAYERS, RAIL, fault, tiny
@@ -48,7 +49,8 @@ def test_the_six_outages_of_the_catalogue_are_there() -> None:
         ("deadline_s = 20", 'deadline_s = "20"', "deadline_s =", "not a whole number"),
         ("deadline_s = 20", "deadline_s = true", "deadline_s =", "not a whole number"),
         ("per_second = 5", "per_second = nan", "per_second", "not a number"),
-        ("per_second = 5", "per_second = 99999", "per_second", "over 5000000 payments"),
+        ("per_second = 5", "per_second = 99999", "per_second", "over 5,000,000 payments"),
+        ("seed = 7", "seed = -1", "seed = -1", "a whole number from 0 to 9,007,199,254,740,992."),
         ("share = 1.0", "share = 1.5", "share = 1.5", "not a share; write a number from 0 to 1"),
         (
             'methods = ["card"]\n\n[[rails]]',
@@ -57,8 +59,13 @@ def test_the_six_outages_of_the_catalogue_are_there() -> None:
             "no rail takes 'cart'",
         ),
         ('methods = ["card"]', "methods = []", "methods = []", "not a list of names"),
-        ('fence = "F4"', 'fence = "F9"', 'fence = "F9"', "Choose one of F0, F1, F2, F3, F4"),
-        ('kind = "dark"', 'kind = "darc"', 'kind = "darc"', "did you mean dark?"),
+        (
+            'fence = "F4"',
+            'fence = "F9"',
+            'fence = "F9"',
+            "none of the choices; choose one of F0, F1, F2, F3, F4",
+        ),
+        ('kind = "dark"', 'kind = "darc"', 'kind = "darc"', "did you mean dark? Choose one of gray, hang"),
         (
             'target = "north"',
             'target = "south"',
@@ -81,6 +88,7 @@ def test_a_wrong_file_is_refused_with_the_line_and_the_remedy(
     with pytest.raises(ScenarioInvalid) as refused:
         read(text, "my.toml")
     assert says in refused.value.message
+    assert not re.search(r"[?.]\.$|\de\+", refused.value.message), "one full stop, no exponents"
     line = re.match(r"my\.toml:(\d+): ", refused.value.message)
     assert line is not None
     if at is not None:
@@ -90,6 +98,23 @@ def test_a_wrong_file_is_refused_with_the_line_and_the_remedy(
 def test_what_is_not_toml_is_refused_with_the_place() -> None:
     with pytest.raises(ScenarioInvalid, match=r"my\.toml: this is not TOML: .*line 3"):
         read('name = "x"\n\nseed = = 2\n', "my.toml")
+
+
+def test_a_file_that_ends_too_early_is_refused_with_its_last_line() -> None:
+    with pytest.raises(ScenarioInvalid, match=r"at the end of the file, line 2"):
+        read("seed = 1\nmethods = [", "my.toml")
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "my.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ScenarioInvalid, match="cannot be read: it is not UTF-8 text"):
+        load(str(tmp_path / "my.toml"))
+
+
+@pytest.mark.parametrize("factor", [float("nan"), float("inf"), 0.0, -1.0])
+def test_a_scenario_is_scaled_by_a_number_above_nothing_only(factor: float) -> None:
+    with pytest.raises(Refused, match="give a number above 0"):
+        tiny().scaled(factor)
 
 
 def test_the_line_is_found_in_the_second_table_of_its_kind_and_past_long_texts() -> None:

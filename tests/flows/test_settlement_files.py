@@ -7,11 +7,14 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from click.testing import CliRunner
 
+from holdfast.adapters.rails.wire import SettlementFileInvalid
 from holdfast.base.clock import SystemClock
 from holdfast.base.ids import InstrumentId, MerchantId
 from holdfast.base.money import Money, asset
 from holdfast.boot import App, open_app
+from holdfast.cli import root
 from holdfast.domains.payments.model import Method, NewPayment, Payment, PaymentState
 from holdfast.domains.payments.ports import Op, Order
 from holdfast.flows import pay, settlement_files
@@ -72,6 +75,28 @@ async def test_a_charge_that_nobody_here_knows_is_a_stray(app: App) -> None:
     assert [(s.reference, s.kind, s.amount.amount_minor) for s in found.strays] == [
         ("att_nobody_knows", "charge", 990)
     ]
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ("", "HOLDFAST_SANDBOX_PORT or HOLDFAST_SANDBOX_URL"),
+        (
+            '[[rails]]\nname = "north"\nkind = "stripe"\nbase_url = "http://127.0.0.1:1/north"\n'
+            'secret_key = "sk_test_north"\nwebhook_secret = "whsec_sandbox_north"\n',
+            "change base_url in its [[rails]] table",
+        ),
+    ],
+)
+def test_a_rail_that_cannot_be_reached_is_told_with_the_setting_that_says_where_it_is(
+    dsn: str, tmp_path: Path, table: str, says: str
+) -> None:
+    file = tmp_path / "holdfast.toml"
+    file.write_text(table)
+    environment = {"HOLDFAST_DSN": dsn, "HOLDFAST_CONFIG": str(file), "HOLDFAST_SANDBOX_PORT": "1"}
+    result = CliRunner(env=environment).invoke(root, ["settle", "north"])
+    assert isinstance(result.exception, SettlementFileInvalid), result.exception
+    assert says in result.exception.message
 
 
 async def test_every_rail_with_a_file_is_compared_each_day(app: App) -> None:

@@ -46,6 +46,8 @@ def books(emptied: Database, shared_dsn: str) -> str:
 def test_the_commands_show_the_books_and_their_soundness(books: str) -> None:
     code, text = run(books, "verify")
     assert (code, "Sound" in text) == (0, True), text
+    assert text[0].isdigit(), "no empty line before the figures where nobody watches"
+    assert "Keep these heads elsewhere" in text
     code, text = run(books, "trial-balance")
     assert code == 0
     assert text.count(" balanced") == 3
@@ -54,12 +56,16 @@ def test_the_commands_show_the_books_and_their_soundness(books: str) -> None:
     code, text = run(books, "balance", "1000", "--at", "2026-01-01")
     assert (code, text.count("0.00")) == (0, 5), text
     code, text = run(books, "statement", "account:0", "--limit", "3")
-    assert (code, len(text.splitlines())) == (0, 4)
+    assert (code, len(text.splitlines())) == (0, 5)
+    assert text.splitlines()[0].split("  ")[0] == "time (UTC)"
+    assert "amount CNY" in text.splitlines()[0]
     cursor = text.splitlines()[-1].removeprefix("More: --before ")
     code, text = run(books, "statement", "account:0", "--limit", "3", "--before", cursor)
     assert code == 0
     code, text = run(books, "balance", "nobody")
     assert (code, "no ledger account nobody" in text) == (1, True), text
+    code, text = run(books, "statement", "acount:1")
+    assert (code, "Give a name or a number, such as account:1" in text) == (1, True), text
     with psycopg.connect(books) as connection:
         connection.execute("update ledger.transfers set amount = amount + 1 where seq >> 13 = 4")
     code, text = run(books, "verify")

@@ -7,18 +7,21 @@ import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
 from holdfast.cli.options import configuration
 
 if TYPE_CHECKING:
-    from holdfast.base.ids import AccountId
+    from holdfast.domains.ledger.model import AccountView
     from holdfast.domains.ledger.verify import Report
     from holdfast.platform.db import Database
 
 T = TypeVar("T")
+NAMES_MAX: Final = 100
+"""Among how many names the nearest to a mistyped one is looked for."""
+NEAR_MAX: Final = 3
 
 
 @click.group()
@@ -62,7 +65,8 @@ def verify_command(config_file: Path | None, data_dir: Path | None) -> None:
 
     dsn = _dsn(config_file, data_dir)
     columns = (TextColumn("transfers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("verify", total=None)
         report = verify(dsn, lambda done, total: progress.update(task, completed=done, total=total))
     _show(report)
@@ -77,6 +81,8 @@ def _show(report: Report) -> None:
     )
     for chain, (position, head) in report.heads.items():
         click.echo(f"chain {chain}: head {position} {head}")
+    if report.heads:
+        click.echo("Keep these heads elsewhere: compared later, they show whether the chain was rewritten.")
     for finding in report.findings:
         click.secho(f"  {finding.words}", fg="red")
     if report.sound:
@@ -96,10 +102,10 @@ def balance_command(
     """Show the balance of ACCOUNT (its name or its number), now or at a past moment."""
     from holdfast.base.money import Money, asset, decimal_text  # noqa: PLC0415 - loaded when asked for
     from holdfast.domains.ledger import queries  # noqa: PLC0415
-    from holdfast.domains.ledger.model import AccountView, Balance  # noqa: PLC0415
+    from holdfast.domains.ledger.model import Balance  # noqa: PLC0415
 
     async def question(database: Database) -> tuple[AccountView, Balance]:
-        view = await queries.account(database, _which(account))
+        view = await _account(database, account)
         if at is None:
             return view, view.balance
         moment = at.replace(tzinfo=UTC)
@@ -127,14 +133,18 @@ def statement_command(
     """List the entries of ACCOUNT (its name or its number), newest first, with the balance after each."""
     from holdfast.base.money import Money, asset, decimal_text  # noqa: PLC0415 - loaded when asked for
     from holdfast.domains.ledger import queries  # noqa: PLC0415
-    from holdfast.domains.ledger.model import AccountView, Entry  # noqa: PLC0415
+    from holdfast.domains.ledger.model import Entry  # noqa: PLC0415
 
     async def question(database: Database) -> tuple[AccountView, list[Entry]]:
-        view = await queries.account(database, _which(account))
+        view = await _account(database, account)
         return view, await queries.statement(database, view.number, before=before, limit=limit)  # type: ignore[arg-type]
 
     view, entries = _ask(_dsn(config_file, data_dir), question)
     kind = asset(view.asset)
+    click.echo(
+        f"{'time (UTC)':<19}  {'kind':<14} {'side':<6} {'amount ' + kind.code:>16} {'balance after':>18}"
+        "  transfer"
+    )
     for entry in entries:
         amount = decimal_text(Money(kind, entry.amount_minor))
         after = decimal_text(Money(kind, entry.balance.net_minor))
@@ -163,7 +173,18 @@ def trial_balance_command(config_file: Path | None, data_dir: Path | None) -> No
     sys.exit(0 if all(row.balanced for row in rows) else 1)
 
 
-def _which(account: str) -> AccountId | str:
-    from holdfast.base.ids import AccountId  # noqa: PLC0415 - loaded when asked for
+async def _account(database: Database, which: str) -> AccountView:
+    """Return the account of that name or number. Raises: `AccountMissing`, with names that there are."""
+    from difflib import get_close_matches  # noqa: PLC0415 - loaded when asked for
 
-    return AccountId(int(account)) if account.isdigit() else account
+    from holdfast.base.ids import AccountId  # noqa: PLC0415
+    from holdfast.domains.ledger import queries  # noqa: PLC0415
+    from holdfast.domains.ledger.errors import AccountMissing  # noqa: PLC0415
+
+    try:
+        return await queries.account(database, AccountId(int(which)) if which.isdigit() else which)
+    except AccountMissing as error:
+        names = [view.code for view in await queries.accounts(database, limit=NAMES_MAX)]
+        near = get_close_matches(which, names, n=NEAR_MAX) or names[:NEAR_MAX]
+        hint = f"Give a name or a number, such as {', '.join(near)}." if near else "The ledger has none yet."
+        raise AccountMissing(f"{error.message} {hint}") from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +50,8 @@ async def _settle(read: Config, dsn: str, rails: tuple[str, ...]) -> int:
             )
         odd = 0
         for rail in rails or having:
-            found = await settlement_files.settle_rail(app.desk, rail)
+            with _told_where(read, rail):
+                found = await settlement_files.settle_rail(app.desk, rail)
             odd += len(found.strays) + len(found.missing)
             click.echo(
                 f"{rail}: {found.agreed} agreed, {len(found.corrected)} corrected, "
@@ -61,3 +64,24 @@ async def _settle(read: Config, dsn: str, rails: tuple[str, ...]) -> int:
         return 1 if odd else 0
     finally:
         await app.close()
+
+
+@contextmanager
+def _told_where(read: Config, rail: str) -> Iterator[None]:
+    """Let a rail that cannot be reached be refused with the setting that says where it is."""
+    from holdfast.adapters.rails.wire import SettlementFileInvalid  # noqa: PLC0415
+    from holdfast.platform.http import NoAnswer, NotSent  # noqa: PLC0415
+
+    try:
+        yield
+    except SettlementFileInvalid as error:
+        if not isinstance(error.__cause__, NotSent | NoAnswer):
+            raise
+        if read.rails:
+            hint = f"If {rail} is elsewhere, change base_url in its [[rails]] table ({read.file})."
+        else:
+            hint = (
+                "If the sandbox runs elsewhere (`holdfast up --sandbox-port`), say where with "
+                "HOLDFAST_SANDBOX_PORT or HOLDFAST_SANDBOX_URL."
+            )
+        raise SettlementFileInvalid(f"{rail}: {error.message} {hint}") from error

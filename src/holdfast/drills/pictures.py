@@ -12,13 +12,18 @@ from typing import Final
 from markupsafe import Markup, escape
 
 WIDTH: Final = 720
-HEIGHT: Final = 260
-LEFT: Final = 48
-RIGHT: Final = 12
-TOP: Final = 14
-BOTTOM: Final = 34
+HEIGHT: Final = 320
+LEFT: Final = 72
+RIGHT: Final = 24
+TOP: Final = 18
+BOTTOM: Final = 44
+"""The margins hold the axes' figures in the larger font of narrow screens, too."""
 TICKS: Final = 4
 TABLE_ROWS_MAX: Final = 24
+BIN_PAYMENTS_MIN: Final = 150
+"""Fewer payments in a bin than this and chance, not the outage, bends the lines: then bins grow wider."""
+BINS_MIN: Final = 16
+"""But a picture keeps at least so many bins, or it would not show when things happen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Lines over simulated time; `bands` are the faults as (from_s, to_s, what)."""
+    """Lines over simulated time; `bands` are the faults as (from_s, to_s, what).
+
+    `offset_s`: how far into its step a value is drawn: half a step for rates, 0 for what was looked at then.
+    """
 
     id: str
     title: Words
@@ -53,11 +61,12 @@ class Picture:
     step_s: int
     lines: Sequence[Line]
     bands: Sequence[tuple[float, float, str]]
+    offset_s: float = 0.0
 
     def svg(self) -> Markup:
         """Return the picture."""
         steps = max(len(line.values) for line in self.lines)
-        span_s = max(1, (steps - 1) * self.step_s)
+        span_s = max(1.0, (steps - 1) * self.step_s + 2 * self.offset_s)
         top = nice(max((max(line.values, default=0) for line in self.lines), default=1))
         parts = [
             Markup(
@@ -103,19 +112,21 @@ class Picture:
                 )
             )
             drawn.append(
-                Markup('<text class="tick end" x="{}" y="{}">{}</text>').format(LEFT - 6, y + 4, f"{value:g}")
+                Markup('<text class="tick end" x="{}" y="{}" dy="0.35em">{}</text>').format(
+                    LEFT - 8, y, axis_text(value)
+                )
             )
         minutes = max(1, round(span_s / 60 / 8))
         for minute in range(0, int(span_s // 60) + 1, minutes):
             x = self._x(minute * 60, span_s)
             drawn.append(
-                Markup('<text class="tick mid" x="{}" y="{}">{}′</text>').format(x, HEIGHT - 12, minute)
+                Markup('<text class="tick mid" x="{}" y="{}">{}′</text>').format(x, HEIGHT - 13, minute)
             )
         return drawn
 
     def _path(self, line: Line, span_s: float, top: float) -> Markup:
         points = " ".join(
-            f"{self._x(at * self.step_s, span_s)},{self._y(min(value, top), top)}"
+            f"{self._x(at * self.step_s + self.offset_s, span_s)},{self._y(min(value, top), top)}"
             for at, value in enumerate(line.values)
         )
         return Markup('<polyline class="line {}" points="{}"/>').format(line.style, points)
@@ -136,9 +147,9 @@ class Picture:
             at = start * self.step_s
             rows.append(Markup('<tr><th scope="row">{}:{:02d}</th>{}</tr>').format(at // 60, at % 60, cells))
         return Markup(
-            "<table><caption>{}</caption><thead><tr><th scope=col>min:s</th>{}</tr></thead>"
+            "<table><caption>{}</caption><thead><tr><th scope=col>{}</th>{}</tr></thead>"
             "<tbody>{}</tbody></table>"
-        ).format(self.unit.html(), head, Markup("").join(rows))
+        ).format(self.unit.html(), Words("min:s", "分:秒").html(), head, Markup("").join(rows))
 
 
 def nice(most: float) -> float:
@@ -160,36 +171,68 @@ def mean_text(values: Sequence[float]) -> str:
     return f"{sum(values) / len(values):.1f}".removesuffix(".0")
 
 
-def per_second(counts: Sequence[float], step_s: int) -> list[float]:
-    """Return counts per step as rates per second."""
-    return [count / step_s for count in counts]
+def axis_text(value: float) -> str:
+    """Write a figure of an axis in at most five characters, such as 22.5k."""
+    for least, unit in ((1_000_000, "M"), (10_000, "k")):
+        if value >= least:
+            return f"{value / (1000 if unit == 'k' else least):g}{unit}"
+    return f"{value:g}"
 
 
-def pictures(timeline: Mapping[str, object], faults: Sequence[Mapping[str, object]]) -> list[Picture]:
-    """Return the three pictures of a drill: what was completed, where payments were sent, how many waited."""
+def per_second(counts: Sequence[float], step_s: int, each: int = 1) -> list[float]:
+    """Return counts per step as rates per second, `each` steps taken together."""
+    bins = [counts[at : at + each] for at in range(0, len(counts), each)]
+    return [sum(one) / (step_s * len(one)) for one in bins]
+
+
+def steps_together(came: Sequence[float]) -> int:
+    """Return how many steps of a timeline to take together so that their rates are more than chance."""
+    each = 1
+    while sum(came) / max(1, len(came)) * each < BIN_PAYMENTS_MIN and len(came) // (each + 1) >= BINS_MIN:
+        each += 1
+    return each
+
+
+def _rate_lines(timeline: Mapping[str, object], each: int) -> tuple[list[Line], list[Line]]:
+    """Return the lines of what was completed and of where it was tried first, `each` steps taken together."""
     step_s = _whole(timeline["step_s"])
-    bands = [(_number(f["from_s"]), _number(f["to_s"]), f"{f['target']}: {f['kind']}") for f in faults]
-    completed = timeline["completed"]
-    tries = timeline["first_tries"]
+    completed, tries = timeline["completed"], timeline["first_tries"]
     if not isinstance(completed, Mapping) or not isinstance(tries, Mapping):
         raise TypeError("the timeline holds completed and first_tries by name")
-    last = -1 if len(_numbers(timeline["came"])) > 1 else None
+
+    def rates(counts: object) -> list[float]:
+        return per_second(_whole_steps(counts), step_s, each)
+
     done = [
-        Line(
-            Words("possible", "可完成"), "possible", per_second(_numbers(timeline["possible"])[:last], step_s)
-        ),
+        Line(Words("possible", "可完成"), "possible", rates(timeline["possible"])),
         *(
-            Line(NAMES[name], name, per_second(_numbers(completed[name])[:last], step_s))
+            Line(NAMES[name], name, rates(completed[name]))
             for name in ("single", "retry", "blind", "holdfast")
             if name in completed
         ),
     ]
     sent = [
-        Line(Words(name, name), f"rail{at % 6}", per_second(_numbers(counts)[:last], step_s))
+        Line(rail_words(name), f"rail{at % 6}", rates(counts))
         for at, (name, counts) in enumerate(tries.items())
     ]
+    return done, sent
+
+
+def _whole_steps(counts: object) -> list[float]:
+    """Return the counts without the last step, which is only begun."""
+    numbers = _numbers(counts)
+    return numbers[:-1] if len(numbers) > 1 else numbers
+
+
+def pictures(timeline: Mapping[str, object], faults: Sequence[Mapping[str, object]]) -> list[Picture]:
+    """Return the three pictures of a drill: what was completed, where payments were sent, how many waited."""
+    step_s = _whole(timeline["step_s"])
+    bands = [(_number(f["from_s"]), _number(f["to_s"]), _band_text(f)) for f in faults]
+    each = steps_together(_whole_steps(timeline["came"]))
+    done, sent = _rate_lines(timeline, each)
     waiting = [Line(Words("waiting", "等待中"), "holdfast", _numbers(timeline["waiting"]))]
-    rate = Words("payments a second", "每秒付款数")
+    wide_s = step_s * each
+    rate = Words(f"payments a second, over {wide_s} s each", f"每秒付款数，每点取 {wide_s} 秒")
     return [
         Picture(
             "done",
@@ -199,18 +242,20 @@ def pictures(timeline: Mapping[str, object], faults: Sequence[Mapping[str, objec
                 "可完成的、Holdfast 完成的、三种对照做法完成的。阴影：故障。",
             ),
             rate,
-            step_s,
+            wide_s,
             done,
             bands,
+            wide_s / 2,
         ),
         Picture(
             "sent",
             Words("Where payments were tried first", "首选通道"),
             Words("First tries on each rail. Shaded: faults.", "各通道的首次尝试。阴影：故障。"),
             rate,
-            step_s,
+            wide_s,
             sent,
             bands,
+            wide_s / 2,
         ),
         Picture(
             "wait",
@@ -232,6 +277,56 @@ NAMES: Final = {
     "retry": Words("retry on the same rail", "同通道重试"),
     "blind": Words("blind cascade", "盲目切换"),
 }
+
+RAIL_NAMES_ZH: Final = {
+    "acquirer-one": "收单机构一",
+    "acquirer-two": "收单机构二",
+    "cards": "银行卡",
+    "cloud-cards": "云端卡通道",
+    "cloud-wallet": "云端钱包",
+    "direct-debit": "直接扣款",
+    "instant-transfer": "即时转账",
+    "other-cards": "其他卡通道",
+    "provider-east": "东区服务商",
+    "provider-west": "西区服务商",
+    "server": "服务器",
+}
+"""Names in the scenarios that come with Holdfast that are words; a brand's name stays as it is."""
+
+
+def rail_words(name: str) -> Words:
+    """Return a rail's name in both languages."""
+    return Words(name, RAIL_NAMES_ZH.get(name, name))
+
+
+FAULT_WORDS: Final = {
+    "gray": Words(
+        "some answers are lost or late, while health checks pass", "健康检查通过，但部分应答丢失或迟到"
+    ),
+    "hang": Words("requests are held", "请求被扣住"),
+    "dark": Words("requests are taken and never answered", "收下请求而不应答"),
+    "refuse": Words("connections are refused", "拒绝连接"),
+    "unresolvable": Words("its name resolves to nothing", "域名解析落空"),
+    "decline_spike": Words("it declines what it would accept", "拒绝本应接受的付款"),
+    "slow": Words("it is slow", "变慢"),
+    "brownout": Words(
+        "requests end in errors, some after they were carried out", "请求报错，其中一些其实已执行"
+    ),
+    "ack_then_silent": Words("it acknowledges, then says nothing", "先收下，再沉默"),
+    "status_query_storm": Words("status queries take the place of payments", "查单请求挤掉付款"),
+    "restart_storm": Words("everybody comes back at once", "人人同时回来"),
+    "kill_server": Words("the server process is killed (kill -9)", "服务器进程被强杀（kill -9）"),
+}
+
+
+def fault_words(kind: object) -> Words:
+    """Return what a kind of fault does, in both languages."""
+    return FAULT_WORDS.get(str(kind), Words(str(kind), str(kind)))
+
+
+def _band_text(fault: Mapping[str, object]) -> str:
+    where, what = rail_words(str(fault["target"])), fault_words(fault["kind"])
+    return f"{where.en}: {what.en} / {where.zh}：{what.zh}"
 
 
 def _numbers(values: object) -> list[float]:

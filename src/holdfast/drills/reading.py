@@ -53,7 +53,12 @@ def load(name_or_file: str) -> Scenario:
         near = difflib.get_close_matches(name_or_file, known, n=1)
         hint = f"Did you mean {near[0]}?" if near else f"There are {', '.join(known)}; or name a .toml file."
         raise ScenarioUnknown(f"There is no scenario {name_or_file!r}. {hint}")
-    return read(path.read_text(encoding="utf-8"), str(path))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ScenarioInvalid(f"{path} cannot be read: {why}. Name a TOML file that can be read.") from None
+    return read(text, str(path))
 
 
 def read(text: str, file: str = "scenario.toml") -> Scenario:
@@ -64,7 +69,9 @@ def read(text: str, file: str = "scenario.toml") -> Scenario:
     try:
         said = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ScenarioInvalid(f"{file}: this is not TOML: {error}.") from None
+        last = max(1, len(text.splitlines()))
+        why = str(error).replace("at end of document", f"at the end of the file, line {last}")
+        raise ScenarioInvalid(f"{file}: this is not TOML: {why}.") from None
     return _Reading(text, file, said).scenario()
 
 
@@ -125,7 +132,7 @@ class _Reading:
                 if span.from_s >= span.to_s:
                     self._refuse((*section.split("."), at, "to_s"), "it must be later than from_s")
         if scenario.expected_payments() > DRAWS_MAX:
-            why = f"that is over {DRAWS_MAX} payments; lower it, or duration_s"
+            why = f"that is over {DRAWS_MAX:,} payments; lower it, or duration_s"
             self._refuse(("traffic", "per_second"), why)
 
     def _check_names(self, scenario: Scenario) -> None:
@@ -179,20 +186,18 @@ class _Reading:
             )
         if key.choices and said not in key.choices:
             near = difflib.get_close_matches(said, key.choices, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            self._refuse(
-                place, f"{said!r} is none of the choices; {hint}Choose one of {', '.join(key.choices)}"
-            )
+            hint = f"did you mean {near[0]}? Choose" if near else "choose"
+            self._refuse(place, f"{said!r} is none of the choices; {hint} one of {', '.join(key.choices)}")
         return said.strip()
 
     def _number(self, place: Place, said: object, key: Key) -> float:
         if isinstance(said, bool) or not isinstance(said, int | float) or not key.low <= said <= key.high:
-            self._refuse(place, f"{said!r} is not a number from {key.low:g} to {key.high:g}")
+            self._refuse(place, f"{said!r} is not a number from {plain(key.low)} to {plain(key.high)}")
         return said
 
     def _whole(self, place: Place, said: object, key: Key) -> int:
         if isinstance(said, bool) or not isinstance(said, int) or not key.low <= said <= key.high:
-            self._refuse(place, f"{said!r} is not a whole number from {key.low:g} to {key.high:g}")
+            self._refuse(place, f"{said!r} is not a whole number from {plain(key.low)} to {plain(key.high)}")
         return said
 
     def _share(self, place: Place, said: object, key: Key) -> float:  # noqa: ARG002 (one signature for all shapes)
@@ -225,9 +230,15 @@ class _Reading:
     def _refuse(self, place: Place, why: str) -> NoReturn:
         line = find_line(self._lines, place)
         name = ".".join(str(part) for part in place if isinstance(part, str))
+        stop = "" if why.endswith("?") else "."
         raise ScenarioInvalid(
-            f"{self._file}:{line}: {name + ': ' if name else ''}{why}.", line=line, key=name
+            f"{self._file}:{line}: {name + ': ' if name else ''}{why}{stop}", line=line, key=name
         )
+
+
+def plain(bound: float) -> str:
+    """Write a bound out, with separators, never with an exponent."""
+    return f"{int(bound):,}" if bound == int(bound) else f"{bound:g}"
 
 
 _HEADER = re.compile(r"^\s*(\[\[?)\s*([A-Za-z0-9_.\-\s]+?)\s*\]\]?\s*(#.*)?$")

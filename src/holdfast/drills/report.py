@@ -6,13 +6,18 @@ JSON with stable keys, and one self-contained page with pictures, in two languag
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
 
 import jinja2
 
-from holdfast.drills.pictures import NAMES, Words, legend, pictures
+from holdfast.base.errors import Refused
+from holdfast.base.money import Money, asset
+from holdfast.drills.judge import TRIES_MIN
+from holdfast.drills.pictures import NAMES, Words, fault_words, legend, pictures, rail_words
 
 Figures = Mapping[str, object]
 LONG_S: Final = 300
@@ -25,19 +30,50 @@ def to_json(figures: Figures) -> str:
 
 
 def write_json(figures: Figures, file: Path) -> None:
-    """Write the JSON report to `file`, with the folder that holds it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(to_json(figures), encoding="utf-8")
+    """Write the JSON report to `file`, with the folder that holds it. Raises: `Refused`."""
+    with _writing(file):
+        file.write_text(to_json(figures), encoding="utf-8")
 
 
 def write_html(figures: Figures, folder: Path) -> Path:
-    """Write the page (`NAME.html`) and the JSON (`NAME.json`) into `folder`; return the page's path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    name = str(figures["scenario"])
-    write_json(figures, folder / f"{name}.json")
-    page = folder / f"{name}.html"
-    page.write_text(to_html(figures), encoding="utf-8")
+    """Write the page (`NAME.html`) and the JSON (`NAME.json`) into `folder`; return the page's path.
+
+    Raises: `Refused`.
+    """
+    page, data = files_in(folder, str(figures["scenario"]))
+    write_json(figures, data)
+    with _writing(page):
+        page.write_text(to_html(figures), encoding="utf-8")
     return page
+
+
+def files_in(folder: Path, scenario: str) -> tuple[Path, Path]:
+    """Return the page and the JSON that a report of `scenario` puts into `folder`."""
+    return folder / f"{scenario}.html", folder / f"{scenario}.json"
+
+
+def refuse_unwritable(file: Path) -> None:
+    """Make the folder of `file` and open it for writing, changing nothing in it. Raises: `Refused`."""
+    with _writing(file):
+        if file.exists() and not file.is_file() and not file.is_dir():
+            return  # a pipe or a device: to open and close it would end it for its reader
+        new = not file.exists()
+        file.open("ab").close()
+        if new:
+            file.unlink()
+
+
+@contextmanager
+def _writing(file: Path) -> Iterator[None]:
+    failing = f"The folder {file.parent} cannot be made"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        failing = f"{file} cannot be written"
+        yield
+    except OSError as error:
+        raise Refused(
+            f"{failing}: {error.strerror or error}. Choose another place with --json FILE or --report DIR."
+        ) from error
 
 
 def to_html(figures: Figures) -> str:
@@ -50,7 +86,6 @@ def to_html(figures: Figures) -> str:
         lstrip_blocks=True,
     )
     environment.filters["share"] = share_text
-    environment.filters["seconds"] = seconds_text
     about = cast("Figures", figures["about"])
     timeline = cast("Figures", figures.get("timeline") or {})
     faults = cast("Sequence[Figures]", about["faults"])
@@ -58,12 +93,13 @@ def to_html(figures: Figures) -> str:
         figures=figures,
         about=about,
         faults=[
-            {
-                **fault,
-                "words": FAULT_WORDS.get(str(fault["kind"]), Words(str(fault["kind"]), str(fault["kind"]))),
-            }
+            {**fault, "where": rail_words(str(fault["target"])), "words": fault_words(fault["kind"])}
             for fault in faults
         ],
+        live=figures["mode"] == "live",
+        done=done_live(figures),
+        moments=moments(figures),
+        money_lost=money_lost_text(figures),
         pictures=pictures(timeline, faults) if timeline else [],
         names=NAMES,
         legend=legend,
@@ -78,28 +114,122 @@ def share_text(value: object) -> str:
     return f"{cut:.2f} %"
 
 
-def seconds_text(value: object) -> str:
-    """Write a duration in seconds or, when it is long, in minutes; a dash where there is no figure."""
-    if not isinstance(value, int | float):
-        return "–"
-    return f"{value:.0f} s" if value < LONG_S else f"{value / 60:.0f} min"
+def money_lost_text(figures: Figures) -> str:
+    """Write the money lost with its asset's decimals: `0.00 EUR`."""
+    return str(Money(asset(str(figures["asset"])), cast("int", figures["money_lost_minor"])))
 
 
-FAULT_WORDS = {
-    "gray": Words(
-        "some answers are lost or late, while health checks pass", "健康检查通过，但部分应答丢失或迟到"
-    ),
-    "hang": Words("requests are held", "请求被扣住"),
-    "dark": Words("requests are taken and never answered", "收下请求而不应答"),
-    "refuse": Words("connections are refused", "拒绝连接"),
-    "unresolvable": Words("its name resolves to nothing", "域名解析落空"),
-    "decline_spike": Words("it declines what it would accept", "拒绝本应接受的付款"),
-    "slow": Words("it is slow", "变慢"),
-    "brownout": Words(
-        "requests end in errors, some after they were carried out", "请求报错，其中一些其实已执行"
-    ),
-    "ack_then_silent": Words("it acknowledges, then says nothing", "先收下，再沉默"),
-    "status_query_storm": Words("status queries take the place of payments", "查单请求挤掉付款"),
-    "restart_storm": Words("everybody comes back at once", "人人同时回来"),
-    "kill_server": Words("the server process is killed (kill -9)", "服务器进程被强杀（kill -9）"),
-}
+def duration_words(value: float) -> Words:
+    """Write a duration in seconds or, when it is long, in minutes."""
+    if value == 0:
+        return Words("at once", "立即")
+    if value < 1:
+        return Words("under 1 s", "不到 1 秒")
+    if value < LONG_S:
+        return Words(f"{value:.0f} s", f"{value:.0f} 秒")
+    return Words(f"{value / 60:.0f} min", f"{value / 60:.0f} 分钟")
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When something had happened: its name, how long it took, from what on, and what is meant."""
+
+    name: Words
+    value: Words
+    since: Words
+    about: Words
+
+
+FIRST_FAULT: Final = Words("from the start of the first fault", "自首个故障开始")
+LAST_FAULT: Final = Words("from the end of the last fault", "自最后一个故障结束")
+KILL: Final = Words("from the kill -9 of the server", "自服务器被强杀（kill -9）")
+NEVER: Final = Words("never", "始终没有")
+NOT_NEEDED: Final = Words("not needed", "无需")
+TOO_FEW: Final = Words("too few to tell", "付款太少，看不出")
+
+
+def moments(figures: Figures) -> tuple[Moment, ...]:
+    """Return what was measured of when, in the order: detected, moved, recovered, settled.
+
+    A live drill measures neither of the first two; where nothing failed, there is nothing to measure.
+    """
+    settled = Moment(
+        Words("settled", "清完"),
+        _took(figures["backlog_s"]),
+        LAST_FAULT,
+        Words("nothing is under way any more", "再没有未了的付款"),
+    )
+    recovered, name = figures["recover_s"], Words("recovered", "恢复")
+    if figures["mode"] == "live":
+        paid = Words("the next payment succeeds", "下一笔付款成功")
+        return Moment(name, _took(recovered), KILL, paid), settled
+    if not cast("Figures", figures["about"])["faults"]:
+        return ()
+    return (
+        Moment(
+            Words("detected", "发现"),
+            _took(figures["detect_s"]),
+            FIRST_FAULT,
+            Words("it is past doubt that something is wrong", "确凿无疑出了故障"),
+        ),
+        Moment(
+            Words("moved", "改道"),
+            _moved(figures),
+            FIRST_FAULT,
+            Words("new payments go elsewhere; that waits for no alarm", "新付款改走别处，不必等到报警"),
+        ),
+        Moment(
+            name,
+            NOT_NEEDED if recovered == 0 else _took(recovered),
+            FIRST_FAULT,
+            Words("payments complete as usual", "付款如常完成"),
+        ),
+        settled,
+    )
+
+
+def _took(value: object) -> Words:
+    return duration_words(value) if isinstance(value, int | float) else NEVER
+
+
+def _moved(figures: Figures) -> Words:
+    """Say why there is no figure: it could not be told, nobody had to move, or nobody moved."""
+    if figures["moved_s"] is not None:
+        return _took(figures["moved_s"])
+    timeline = cast("Figures", figures.get("timeline") or {})
+    tries = cast("Mapping[str, Sequence[int]]", timeline.get("first_tries") or {})
+    steps = [sum(step) for step in zip(*tries.values(), strict=True)]
+    if sum(steps) < TRIES_MIN * len(steps):
+        return TOO_FEW
+    return NOT_NEEDED if figures["recover_s"] == 0 else NEVER
+
+
+def done_live(figures: Figures) -> Words:
+    """Say what a live drill really did, from its figures."""
+    faults = cast("Sequence[Figures]", cast("Figures", figures["about"])["faults"])
+    failing: dict[tuple[object, object], list[Figures]] = {}
+    for fault in faults:
+        if fault["kind"] != "kill_server":
+            failing.setdefault((fault["target"], fault.get("rail", "")), []).append(fault)
+    en, zh = [], []
+    for (target, rail), ones in failing.items():
+        span = f"{min(_s(one, 'from_s') for one in ones):g}–{max(_s(one, 'to_s') for one in ones):g}"
+        what = [fault_words(kind) for kind in dict.fromkeys(one["kind"] for one in ones)]
+        en.append(f"{target} in the part of {rail}, seconds {span}: {'; '.join(one.en for one in what)}")
+        part = rail_words(str(rail)).zh
+        zh.append(f"{target} 扮演 {part}，第 {span} 秒：{'；'.join(one.zh for one in what)}")
+    for one in faults:
+        if one["kind"] == "kill_server":
+            en.append(f"second {_s(one, 'from_s'):g}: the server killed with kill -9")
+            zh.append(f"第 {_s(one, 'from_s'):g} 秒：用 kill -9 强杀服务器")
+    return Words(
+        f"A whole platform ran on this machine, and {figures['attempted']:,} payments were asked for over "
+        f"its HTTP API. {'. '.join(one[0].upper() + one[1:] for one in en)}. "
+        "The scenario lent its kinds and shares of faults; its own traffic and duration were not played.",
+        f"在本机运行了整套平台，经其 HTTP 接口发起 {figures['attempted']:,} 笔付款。{'。'.join(zh)}。"
+        "故障的种类与比例取自场景；场景本身的流量与时长没有重演。",
+    )
+
+
+def _s(fault: Figures, key: str) -> float:
+    return cast("float", fault[key])

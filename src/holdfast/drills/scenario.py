@@ -6,10 +6,12 @@ the start of the drill, because the draw (`draw.py`) decides once a second what 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
+from holdfast.base.errors import Refused
 from holdfast.domains.payments.ports import FenceClass
 
 SCALED_CONCURRENCY_MIN = 32
@@ -153,7 +155,12 @@ class Scenario:
         return round(sum(rates))
 
     def scaled(self, factor: float) -> Scenario:
-        """Return the scenario with `factor` of the traffic, and of what a rail bears in a second."""
+        """Return the scenario with `factor` of the traffic, and of what a rail bears in a second.
+
+        Raises: `Refused` for a factor that is not a finite number above 0.
+        """
+        if not (math.isfinite(factor) and factor > 0):
+            raise Refused(f"A scenario cannot be scaled by {factor:g}: give a number above 0, such as 0.1.")
 
         def rail(plan: RailPlan) -> RailPlan:
             bears = None if plan.capacity_per_s is None else plan.capacity_per_s * factor
