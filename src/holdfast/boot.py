@@ -13,7 +13,7 @@ from holdfast.adapters.rails.book import BookRail
 from holdfast.adapters.rails.stripe import StripeRail
 from holdfast.adapters.rails.wire import RailSettings
 from holdfast.base.clock import Clock, SystemClock
-from holdfast.base.ids import IdSource
+from holdfast.base.ids import IdSource, PaymentId, public
 from holdfast.base.limits import LEASE_MARGIN_S
 from holdfast.domains.instruments import Instruments
 from holdfast.domains.ledger.operations import GroupCommitLane, PostgresLedger
@@ -24,11 +24,14 @@ from holdfast.domains.payments.rules.routing import Router, RoutingSettings
 from holdfast.domains.payments.store import PostgresBook
 from holdfast.flows import chart
 from holdfast.flows.desk import Desk, PaySettings
+from holdfast.platform import metrics
 from holdfast.platform.config import Config
 from holdfast.platform.db import Database
 from holdfast.platform.http import HttpClient
+from holdfast.platform.log import logger
 from holdfast.platform.postgres import database_dsn
 
+_log: Final = logger(__name__)
 _COMMITS_MAX: Final = 2
 """Commits under way at a time in one process: one works in the database while the next is made ready."""
 
@@ -90,7 +93,7 @@ async def open_app(config: Config, *, clock: Clock | None = None) -> App:
     router = Router(RoutingSettings(), SystemRandom(), [rail.traits for rail in rails.values()])
     entropy = Entropy()
     ids = IdSource(time.now_ms if isinstance(time, SystemClock) else _now_ms(time), entropy)
-    desk = Desk(time, ids, lane, ledger, book, rails, router, _settings(rails))
+    desk = Desk(time, ids, lane, ledger, book, rails, router, _settings(rails), alert=_alert)
     return App(
         config=config,
         clock=time,
@@ -108,6 +111,11 @@ async def open_app(config: Config, *, clock: Clock | None = None) -> App:
         rail_verifiers=verifiers,
         closers=tuple(closers),
     )
+
+
+def _alert(what: str, payment: PaymentId, why: str) -> None:
+    metrics.ALERTS.labels(what).inc()
+    _log.warning("a person should look at it", what=what, payment=public("pay", payment), why=why)
 
 
 def _settings(rails: Mapping[str, Rail]) -> PaySettings:

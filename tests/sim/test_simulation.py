@@ -20,6 +20,8 @@ from tests.sim.world import World
 
 SEEDS = 2_000
 SOAK_SEEDS = 100_000
+ONCE_BROKEN = (53_998,)
+"""A hold on the balance that was cancelled while being captured: the account for what is in doubt was not open."""
 CHUNK = 250
 MUTANT_SEEDS = 3_000
 FIRST = int(os.environ.get("HOLDFAST_SIM_FIRST_SEED", "0"))
@@ -40,6 +42,11 @@ def explore(seeds: int) -> list[str]:
     starts = range(FIRST, FIRST + seeds, CHUNK)
     with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
         return [line for found in pool.map(live_through, starts, [CHUNK] * len(starts)) for line in found]
+
+
+@pytest.mark.parametrize("seed", ONCE_BROKEN)
+def test_what_a_long_search_found_stays_mended(seed: int) -> None:
+    World(seed).run()
 
 
 def test_no_order_of_events_breaks_an_invariant() -> None:

@@ -16,7 +16,7 @@ def accounts(asked: NewPayment, rails: tuple[str, ...]) -> list[NewAccount]:
     found = [chart.merchant(asked.merchant_id, asset)]
     if asked.payer_id is not None:
         found.append(chart.payer(asked.payer_id, asset))
-    if rails != (BALANCE_RAIL,):
+    if rails != (BALANCE_RAIL,) or asked.capture == "manual":  # else the commit that opens it ends it
         found.append(chart.in_doubt(asset))
     found += [chart.rail(rail, asset) for rail in rails]
     if asked.funding == "absorb" and asked.payer_id is not None:

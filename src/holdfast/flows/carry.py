@@ -13,7 +13,6 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final, NoReturn
 
-from holdfast.base.ids import public
 from holdfast.domains.ledger.model import UnitOutcome
 from holdfast.domains.payments.errors import BookingRefused, KeyClaimed
 from holdfast.domains.payments.model import Attempt, AttemptState, Case, Payment, Step, changed
@@ -25,11 +24,8 @@ from holdfast.flows.draft import Answer, Draft
 from holdfast.flows.news import News, learn_news, recover
 from holdfast.flows.request import Request, ask, prepare
 from holdfast.flows.settle import balance_attempt, settle
-from holdfast.platform import metrics
-from holdfast.platform.log import logger
 
 _OVERTAKEN_TRIES: Final = 3
-_log: Final = logger(__name__)
 _WAIT_S_MIN: Final = 0.001
 
 
@@ -184,8 +180,7 @@ class Carrier:
     def _cannot_be_booked(self, outcome: UnitOutcome) -> NoReturn:
         """What a rail did finds no room in the ledger: it is tried again once the lease is over."""
         refusals = ", ".join(p.outcome.name for p in outcome.postings if not p.outcome.moved)
-        metrics.ALERTS.labels("booking_refused").inc()
-        _log.error("a booking was refused", payment=public("pay", self.payment.id), refusals=refusals)
+        self._desk.alert("booking_refused", self.payment.id, f"the ledger says {refusals}")
         raise BookingRefused
 
     def _not_enough(self, step: Step) -> None:

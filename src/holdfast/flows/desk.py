@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -28,6 +28,14 @@ from holdfast.domains.payments.rules.settings import PaySettings as PaySettings
 from holdfast.platform.unit import Write
 
 _TICKETS_MAX = 100_000
+
+Alert = Callable[[str, PaymentId, str], None]
+"""Tells operators what a person should look at: what it is, of which payment, and why in words."""
+
+
+def tell_nobody(what: str, payment: PaymentId, why: str) -> None:
+    """Leave an alert to the journal alone, where there are no operators: drills, simulations."""
+    del what, payment, why
 
 
 class PaymentBook(Protocol):
@@ -131,7 +139,7 @@ class Desk:
     """All that the flows of payments need.
 
     `tickets`: calls whose outcome is unknown, to be corrected when it is known. `opened`: accounts known
-    to be there. `writer` builds what the book reads.
+    to be there. `writer` builds what the book reads. `alert` tells operators.
     """
 
     clock: Clock
@@ -146,6 +154,7 @@ class Desk:
     tickets: dict[AttemptId, Ticket] = field(default_factory=dict)
     opened: set[AccountId] = field(default_factory=set)
     writer: Writer = store
+    alert: Alert = tell_nobody
 
     def __post_init__(self) -> None:
         self.traits.update({name: rail.traits for name, rail in self.rails.items()})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from holdfast.base.ids import AttemptId, EventId, PayerId, RefundId, TransferId, public
 from holdfast.domains.ledger.model import NewTransfer, TransferKind, Unit, UnitOutcome
@@ -26,12 +26,8 @@ from holdfast.domains.payments.model import (
 )
 from holdfast.flows import chart
 from holdfast.flows.desk import Desk
-from holdfast.platform import metrics
-from holdfast.platform.log import logger
 from holdfast.platform.outbox import Event, announce
 from holdfast.platform.unit import Guard, Write
-
-_log: Final = logger(__name__)
 
 Answer = Callable[[Case], tuple[Write, ...]]
 """Builds the writes that keep a caller's answer, from the case as the unit leaves it."""
@@ -220,10 +216,7 @@ class Draft:
         """Tell operators, too, of what a person should look at."""
         for _, _, event, words, _ in self._lines:
             if event == "alert":
-                metrics.ALERTS.labels("payment").inc()
-                _log.warning(
-                    "a person should look at it", payment=public("pay", self.case.payment.id), why=words
-                )
+                self._desk.alert("payment", self.case.payment.id, words)
 
     def _rows(self, payment: Payment) -> list[Write]:
         rows = self._changes(payment) if self.opening is None else self._at_once(payment, self.opening)

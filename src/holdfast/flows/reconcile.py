@@ -38,7 +38,6 @@ from holdfast.flows.draft import Draft
 from holdfast.flows.news import News, learn_news
 from holdfast.flows.settle import settle
 from holdfast.flows.top_up import settle_debt
-from holdfast.platform import metrics
 from holdfast.platform.log import logger
 from holdfast.platform.unit import Write
 
@@ -78,7 +77,7 @@ async def _resolve(desk: Desk, case: Case) -> None:
     except (Unavailable, OutcomeUnknown):
         return
     except HoldfastError as error:
-        metrics.ALERTS.labels("payment_not_carried_on").inc()
+        desk.alert("payment_not_carried_on", case.payment.id, error.message)
         _log.exception(
             "a payment was not carried on", payment=public("pay", case.payment.id), code=error.code
         )
