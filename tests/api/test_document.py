@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
 from collections import Counter
 from typing import Any
 
+import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from jsonschema_rs import validator_for
+from markupsafe import escape
 from schemathesis.config import SchemathesisConfig
 
 from holdfast.api.errors import TABLE
@@ -73,12 +76,62 @@ def test_the_document_can_be_read_in_a_browser_and_fetches_nothing_from_elsewher
     assert "<script" not in page.text
 
 
+def test_the_page_reads_well(api: Api) -> None:
+    page = re.sub(r"<style>.*?</style>|<pre.*?</pre>", "", api.get("/docs").text, flags=re.DOTALL)
+    words = re.sub(r"<[^>]+>", "", page)
+    assert "`" not in words
+    assert "Page of PaymentShown" in words
+    assert "Page_" not in words
+    assert not re.search(r"at (least|most) \d+\.\d", words), "whole numbers look whole"
+    assert not re.search(r"[.?!]\.", words.replace("…", "")), "a sentence ends once"
+    assert "document follows" not in words
+    assert "URL follows" not in words
+    assert "<th></th>" not in page
+    assert 'href="/"' in page
+
+
+def test_every_shape_has_an_example_that_is_valid_and_the_page_shows_it(api: Api) -> None:
+    document, page = api.get("/openapi.json").json(), api.get("/docs").text
+    for name, schema in document["components"]["schemas"].items():
+        (example,) = schema["examples"]
+        shape = {**schema, "components": document["components"], "$schema": DRAFT}
+        assert not list(validator_for(shape).iter_errors(example)), (name, example)
+        assert "text" not in re.findall(r'"(\w+)"', json.dumps(example)), (
+            f"{name} has a value that says nothing"
+        )
+    assert "&#34;payer&#34;: &#34;pyr_" in page, "a request for a payment"
+    assert "&#34;id&#34;: &#34;pay_" in page, "and its answer"
+
+
+def test_the_document_says_which_problems_have_no_request_id(api: Api, shop: Shop) -> None:
+    told = api.get("/openapi.json").json()["components"]["schemas"]["Problem"]["description"]
+    assert "request_id` is absent where the answer was kept for its Idempotency-Key" in told
+    kept = api.post("/v1/payments", asked(shop, methods=["ins_00000000000000000000000000"]))
+    assert kept.status_code == 404
+    assert "request_id" not in kept.json()
+    assert kept.headers["x-request-id"]
+    assert api.get("/v1/payments/pay_1").json()["request_id"]
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_head_answers_like_get_without_a_body(server: Server, path: str) -> None:
+    got, head = httpx.get(server.url + path), httpx.head(server.url + path)
+    assert head.status_code == got.status_code == 200
+    assert head.content == b""
+    for name in ("content-type", "content-length"):
+        assert head.headers[name] == got.headers[name]
+
+
 def test_every_problem_code_has_a_page(api: Api) -> None:
     everything = api.get("/problems").text
     for code in TABLE:
         assert f"/problems/{code}" in everything
-    one = api.get("/problems/payment_failed")
-    assert "Offer another method" in one.text
+        one = api.get(f"/problems/{code}").text
+        for part in ("What to do", "What it looks like"):
+            assert part in one
+        assert str(escape(TABLE[code].remedy)) in one
+    assert "nothing was kept and nothing is under way" in api.get("/problems/payment_failed").text
+    assert "never send it anew" in api.get("/problems/commit_unknown").text
     assert api.get("/problems/no_such_code").status_code == 404
 
 

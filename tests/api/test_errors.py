@@ -11,6 +11,7 @@ from pathlib import Path
 from holdfast.api.errors import TABLE, line_of, problem
 from holdfast.base.errors import Broken, HoldfastError, OutcomeUnknown, Refused, Unavailable
 from holdfast.domains.ledger.errors import LaneFull
+from holdfast.domains.webhooks.errors import EndpointUrlInvalid
 
 BELOW_THE_EDGE = ("base", "platform", "domains", "flows", "adapters", "boot", "api")
 DOC = Path(__file__).parents[2] / "docs" / "reference" / "api.md"
@@ -65,6 +66,18 @@ def test_v5_0_0_16_5_1_what_an_invariant_says_stays_inside() -> None:
     told = problem(Broken("the books of merchant 7 differ by 3", table="ledger.balances"), "req_1")
     assert (told.status, told.detail, told.facts) == (500, "", {})
     assert told.code == "broken"
+
+
+def test_no_message_has_a_line_break_for_those_who_read_it() -> None:
+    for kind in errors():
+        if kind.__init__ in (HoldfastError.__init__, Unavailable.__init__):
+            assert "\n" not in problem(kind()).detail, kind
+
+
+def test_a_webhook_address_that_is_refused_is_told_what_is_taken() -> None:
+    said = problem(EndpointUrlInvalid()).detail
+    assert "https" in said
+    assert "in development also http" in said
 
 
 def test_an_error_without_a_line_is_answered_as_its_family() -> None:

@@ -21,7 +21,7 @@ from tests.sim.world import World
 SEEDS = 2_000
 SOAK_SEEDS = 100_000
 ONCE_BROKEN = (53_998,)
-"""A hold on the balance that was cancelled while being captured: the account for what is in doubt was not open."""
+"""A hold on the balance, cancelled while captured: the account for what is in doubt was not open."""
 CHUNK = 250
 MUTANT_SEEDS = 3_000
 FIRST = int(os.environ.get("HOLDFAST_SIM_FIRST_SEED", "0"))

@@ -40,7 +40,7 @@ def test_going_around_a_silent_rail_names_it_and_says_why_that_is_safe() -> None
     )
     assert lines == [
         "The plan: Visa ending 4242 at North, then Visa ending 4242 at South.",
-        "Ask North for the amount.",
+        "Ask North to hold the amount.",
         "North has not answered: it may have happened.",
         "North has not answered. Go on with South, in a way that can never charge twice.",
         "South holds the amount.",
@@ -63,6 +63,12 @@ def test_a_message_that_repeats_an_answer_is_left_out_and_a_new_one_is_not() -> 
     repeated = entry("told", "south", said="captured", state="captured")
     fresh = entry("told", "south", said="refunded", state="returned")
     assert told(answered, repeated, fresh) == ["South has charged.", "South gave the money back."]
+
+
+def test_a_name_in_latin_letters_stands_apart_from_chinese() -> None:
+    assert told(entry("plan"), tag="zh-CN") == [
+        "计划：Visa 尾号 4242（北方通道）；然后 Visa 尾号 4242（南方通道）。"
+    ]
 
 
 def test_what_is_not_known_here_is_shown_as_it_was_written() -> None:

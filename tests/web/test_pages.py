@@ -63,7 +63,9 @@ def test_a_form_sent_twice_pays_once(client: httpx.Client) -> None:
         {"origin": "null"},
     ],
 )
-@pytest.mark.parametrize("path", ["/checkout", "/providers/north", "/providers/mend"])
+@pytest.mark.parametrize(
+    "path", ["/checkout", "/checkout/pay_1/instead", "/providers/north", "/providers/mend"]
+)
 def test_forms_of_other_sites_are_not_obeyed(
     client: httpx.Client, path: str, headers: dict[str, str]
 ) -> None:
@@ -97,6 +99,45 @@ def test_payments_that_are_not_the_shops_are_not_shown(mended: Shop, client: htt
     for path in ("", "/story", "/events"):
         assert client.get(f"/checkout/{unknown}{path}").status_code == 404
         assert client.get(f"/checkout/pay_1{path}").status_code == 404
+
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+PROBLEM = "application/problem+json"
+
+
+@pytest.mark.parametrize("path", ["/nothing-here", "/docs/x", "/a/b/c", "/checkout/pay_1/x/y", "/providers"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_path_that_leads_nowhere_shows_a_browser_a_page_and_a_program_the_problem(
+    client: httpx.Client, path: str, method: str
+) -> None:
+    page = client.request(method, path, headers={"accept": BROWSER})
+    unknown = client.get("/checkout/pay_unknown", headers={"accept": BROWSER})
+    assert page.status_code == unknown.status_code == 404
+    assert page.text == unknown.text
+    assert 'href="/"' in page.text
+    chinese = client.request(method, path, headers={"accept": BROWSER, "accept-language": "zh-CN"})
+    assert "找不到页面" in chinese.text
+    for accept in ("application/json", PROBLEM, "*/*"):
+        answer = client.request(method, path, headers={"accept": accept})
+        assert (answer.status_code, answer.headers["content-type"]) == (404, PROBLEM)
+        assert answer.json()["code"] == "not_found"
+    assert client.head(path, headers={"accept": BROWSER}).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/v1/nothing", "/v1/payments/a/b/c", "/v1/"])
+def test_the_api_answers_a_browser_in_json_too(client: httpx.Client, path: str) -> None:
+    answer = client.get(path, headers={"accept": BROWSER})
+    assert (answer.status_code, answer.headers["content-type"]) == (404, PROBLEM)
+
+
+def test_the_address_of_a_form_leads_to_the_page_that_has_it(client: httpx.Client) -> None:
+    for path, home in (
+        ("/checkout", "/"),
+        ("/providers/north", "/"),
+        ("/checkout/pay_1/confirm", "/checkout/pay_1"),
+        ("/checkout/pay_1/instead", "/checkout/pay_1"),
+    ):
+        assert client.get(path, headers={"accept": BROWSER}).headers["location"] == home
 
 
 def test_pages_run_nothing_inline_and_nothing_from_elsewhere(client: httpx.Client) -> None:
@@ -287,6 +328,7 @@ def test_in_production_there_is_no_shop_no_checkout_and_no_panel(
             ("GET", path + "/story"),
             ("GET", path + "/events"),
             ("POST", path + "/confirm"),
+            ("POST", path + "/instead"),
         ):
             assert client.request(method, where).status_code == 404, where
     assert mended.sandbox.control("GET", "state")["faults"] == []

@@ -19,6 +19,7 @@ from holdfast.domains.payments.model import (
     NewPayment,
     Payment,
     PaymentState,
+    Step,
 )
 from holdfast.domains.payments.ports import Evidence
 from holdfast.web import view, words
@@ -116,3 +117,55 @@ def test_the_position_moves_with_the_payment_and_with_its_journal() -> None:
         view.position(replace(before, version=4), [line]),
     }
     assert len(seen) == 3
+
+
+def waiting(*tries: Attempt, state: str = "processing", tag: str = "en", plan: tuple[Step, ...] = ()) -> str:
+    """Return what a page says, ten seconds on, of a payment that is not over."""
+    it = replace(payment(state, 0), plan=plan)
+    return view.story("pay_x", it, tries, [], now=at(10), language=Language(tag)).sentence
+
+
+def test_who_is_silent_is_named_with_what_happens_next() -> None:
+    silent_north, silent_south = attempt(0, "north", "unknown", 0, 4), attempt(1, "south", "sending", 4, 4)
+    both = (Step("north", CARD, "-"), Step("south", CARD, "-"))
+    assert "North is taking long to answer" in waiting(attempt(0, "north", "sending", 0, 0), plan=both)
+    assert "North does not answer. Carrying on" in waiting(silent_north, attempt(1, "south", "sending", 9, 9))
+    said = waiting(silent_north, silent_south, plan=both)
+    assert said.startswith("No answer so far from North and South.")
+    assert "another way" in said
+    said = waiting(silent_north, silent_south, state="pending")
+    assert "North and South" in said
+    assert "once at most" in said
+    assert "北方通道和南方通道" in waiting(silent_north, silent_south, state="pending", tag="zh-CN")
+
+
+def test_who_said_no_is_not_waited_for() -> None:
+    assert "North" not in waiting(attempt(0, "north", "declined", 0, 1), attempt(1, "south", "sending", 9, 9))
+
+
+def test_a_payment_that_is_being_cancelled_promises_the_return_and_asks_for_nothing() -> None:
+    it = replace(payment("pending", 5), cancel_asked=True)
+    told = view.story("pay_x", it, [attempt(0, "north", "unknown", 0, 4)], [], now=at(10), language=ENGLISH)
+    assert told.title == "Being undone"
+    assert "goes back to you" in told.sentence
+
+
+def test_the_balance_is_no_provider_that_charges() -> None:
+    told = view.story(
+        "pay_x",
+        payment("succeeded", 0),
+        [attempt(0, "book", "captured", 0, 0)],
+        [],
+        now=at(9),
+        language=ENGLISH,
+    )
+    assert [track.sentence for track in told.tracks] == ["Paid from your balance."]
+    assert [tone for tone, _ in told.legend] == ["kept"], "what cannot be seen is not explained"
+    assert ENGLISH.lasted(told.tracks[0].lasted_s) == "at once"
+
+
+def test_every_colour_of_the_bars_has_words() -> None:
+    assert words.LEGEND.keys() >= {said.tone for said in (*words.ATTEMPTS.values(), words.WAITING)}
+    north, south = attempt(0, "north", "canceled", 0.1, 6), attempt(1, "south", "captured", 4, 4.5)
+    told = view.story("pay_x", payment("succeeded", 4.5), [south, north], [], now=at(60), language=ENGLISH)
+    assert {tone for tone, _ in told.legend} == {p.tone for track in told.tracks for p in track.pieces}

@@ -1,10 +1,15 @@
 """The OpenAPI document, as a file and as a page to read, and a page about each problem code.
 
-Pages are made here, in one piece: no script, nothing fetched from elsewhere.
+Pages are made here, in one piece: no script, nothing fetched from elsewhere. Each shape has an example that
+is made from its schema: real in form (ids, times, codes), the same every time.
 """
 
 from __future__ import annotations
 
+import inspect
+import json
+import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -14,15 +19,19 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.params import FromPath
 from litestar.response import Response
+from markupsafe import Markup, escape
 
 from holdfast import __version__
+from holdfast.api import wire
 from holdfast.api.errors import PROBLEM_TYPE, TABLE, NotFound, Problem
 from holdfast.api.responses import Call
+from holdfast.base.errors import Broken, HoldfastError, OutcomeUnknown, Refused, Unavailable
 
 DESCRIPTION: Final = (
     "Payments that survive their providers. Amounts are whole numbers of minor units; times are RFC 3339. "
     "Requests that move money or make something need an Idempotency-Key. Problems are RFC 9457, with a "
-    "stable code and what to do."
+    "stable `code` and what to do. Every answer has its id in the header `X-Request-Id`; a problem names it "
+    "as `request_id` too, unless it was kept for its Idempotency-Key: a repeat gets the same bytes."
 )
 
 CONFIG: Final = OpenAPIConfig(
@@ -49,12 +58,35 @@ _pages: Final = Environment(
 )
 
 
+_REF: Final = "#/components/schemas/"
+_PAGE: Final = re.compile(r"Page_(?:\w+\.)*(\w+)_")
+
+
+def shape_name(name: str) -> str:
+    """Return what people call a schema: `Page of PaymentShown` for a page of them."""
+    page = _PAGE.fullmatch(name)
+    return name if page is None else f"Page of {page[1]}"
+
+
+def code_marked(text: str | None) -> Markup:
+    """Return a text for a page, with what stands between backticks as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text or ""))))  # noqa: S704 - escaped
+
+
+def sentence(text: str) -> str:
+    """Return a text that ends as a sentence does."""
+    return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
+_pages.filters |= {"shape": shape_name, "words": code_marked, "sentence": sentence}
+
+
 def describe(framework: Litestar) -> dict[str, Any]:
     """Return the OpenAPI document, with what the framework does not know of.
 
-    Problems, and the key's being required.
+    Problems, the key's being required, what comes in words, and examples.
     """
-    document: dict[str, Any] = framework.openapi_schema.to_schema()
+    document: dict[str, Any] = _with_whole_numbers(framework.openapi_schema.to_schema())
     schemas = document["components"]["schemas"]
     _, found = msgspec.json.schema_components([Problem], ref_template="#/components/schemas/{name}")
     schemas.update(found)
@@ -72,7 +104,243 @@ def describe(framework: Litestar) -> dict[str, Any]:
                 if parameter["name"] == "Idempotency-Key":
                     parameter["required"] = True
                     parameter["schema"] = {"type": "string", "minLength": 1, "maxLength": 130}
+    _put_into_words(document)
+    for name, schema in schemas.items():
+        schema["examples"] = [example(schema, schemas, name)]
     return document
+
+
+def _with_whole_numbers(part: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Return a document whose numbers are whole where they have no fraction: 100, not 100.0."""
+    if isinstance(part, dict):
+        return {key: _with_whole_numbers(value) for key, value in part.items()}
+    if isinstance(part, list):
+        return [_with_whole_numbers(value) for value in part]
+    return int(part) if isinstance(part, float) and part.is_integer() else part
+
+
+def _put_into_words(document: dict[str, Any]) -> None:
+    """Say of each shape what it is, and of each answer what comes, in place of what HTTP calls its status."""
+    schemas = document["components"]["schemas"]
+    for name, schema in schemas.items():
+        kind = getattr(wire, "Page" if name.startswith("Page_") else name, None)
+        told = inspect.getdoc(kind) if kind is not None else _SHAPES.get(name)
+        schema["description"] = " ".join((schema.get("description") or told or "").split())
+    for item in document["paths"].values():
+        for operation in item.values():
+            for status, answer in operation["responses"].items():
+                if status.startswith("2") and status not in _ALSO_WORDS:
+                    answer["description"] = _what_comes(answer, schemas)
+
+
+_SHAPES: Final = {"PaymentState": "Where a payment stands."}
+
+
+def _what_comes(answer: dict[str, Any], schemas: dict[str, Any]) -> str:
+    if not answer.get("content"):
+        return "Done; nothing is sent back."
+    media, content = next(iter(answer["content"].items()))
+    name = content.get("schema", {}).get("$ref", "").removeprefix(_REF)
+    if name in schemas:
+        told: str = schemas[name]["description"]
+        return told.partition(". ")[0].removesuffix(".") + "."
+    return "Text." if media.startswith("text/") else "What was asked for."
+
+
+_SOME_ID: Final = "01M8AFZRZHFNSAYWHYXM5DXRDF"
+_IDS: Final = {
+    "PaymentShown": "pay",
+    "RefundShown": "ref",
+    "TransferShown": "tr",
+    "InstrumentShown": "ins",
+    "PayerShown": "pyr",
+    "EventShown": "evt",
+    "EndpointShown": "we",
+    "DeliveryShown": "wd",
+    "AttemptShown": "att",
+    "StatementLine": "tr",
+}
+_OBJECTS: Final = {
+    "PaymentShown": "payment",
+    "RefundShown": "refund",
+    "TransferShown": "transfer",
+    "InstrumentShown": "instrument",
+    "PayerShown": "payer",
+    "EventShown": "event",
+    "EndpointShown": "webhook_endpoint",
+    "DeliveryShown": "webhook_delivery",
+    "StatementLine": "transfer",
+}
+_VALUES: Final[Mapping[str, Any]] = {
+    "PaymentShown.next": None,
+    "PaymentShown.failure": None,
+    "PaymentShown.updated_at": "2026-11-23T08:00:01Z",
+    "PaymentShown.deadline_at": "2026-11-23T08:10:00Z",
+    "PaymentInFull.refunds": [],
+    "PaymentShown.purpose": "purchase",
+    "PaymentShown.capture": "automatic",
+    "PaymentShown.funding": "direct",
+    "PaymentShown.refunded_minor": 0,
+    "PaymentAsked.guest": None,
+    "PaymentAsked.capture": "automatic",
+    "PaymentAsked.deadline_s": 600,
+    "RefundShown.next": None,
+    "RefundShown.state": "succeeded",
+    "TransferShown.source": f"pyr_{_SOME_ID}",
+    "AttemptShown.state": "captured",
+    "AttemptShown.code": "",
+    "AttemptShown.message": "",
+    "AttemptShown.seq": 0,
+    "DeliveryShown.state": "delivered",
+    "DeliveryShown.next_at": None,
+    "DeliveryShown.last_error": "",
+    "DeliveryShown.last_status": 200,
+    "EndpointShown.disabled_reason": "",
+    "Next.what": "A provider has not said yet whether it went through.",
+    "Next.ask_again_after_s": 2.5,
+    "JournalLine.event": "send",
+    "JournalLine.words": "Ask north to hold the amount",
+    "JournalLine.facts": {},
+    "EventShown.data": {"state": "succeeded"},
+    "StatementLine.kind": "posted",
+    "StatementLine.side": "credit",
+    "Health.status": "ready",
+    "Health.checks": {"database": "ok"},
+    "RailHealth.kind": "stripe",
+    "RailHealth.health": {},
+    "Failure.code": "declined",
+    "Failure.message": "The card was declined.",
+    "Problem.type": f"{PROBLEM_TYPE}payment_not_found",
+    "Problem.title": TABLE["payment_not_found"].title,
+    "Problem.status": TABLE["payment_not_found"].status,
+    "Problem.code": "payment_not_found",
+    "Problem.remedy": TABLE["payment_not_found"].remedy,
+    "Problem.detail": "There is no such payment.",
+    "Problem.retry_after_s": 0,
+    "Problem.facts": {},
+    "Page_str_.data": ["payment.created", "payment.succeeded"],
+    "amount_minor": 26_800,
+    "captured_minor": 26_800,
+    "available_minor": 473_200,
+    "posted_minor": 473_200,
+    "pending_in_minor": 0,
+    "pending_out_minor": 0,
+    "decimal": "268.00",
+    "asset": "CNY",
+    "assets": ["CNY"],
+    "code": "CNY",
+    "scale": 2,
+    "state": "succeeded",
+    "live": False,
+    "has_more": False,
+    "enabled": True,
+    "payer": f"pyr_{_SOME_ID}",
+    "payment": f"pay_{_SOME_ID}",
+    "subject": f"pay_{_SOME_ID}",
+    "source": f"pyr_{_SOME_ID}",
+    "destination": f"mer_{_SOME_ID}",
+    "account": f"pyr_{_SOME_ID}",
+    "instrument": f"ins_{_SOME_ID}",
+    "attempt": f"att_{_SOME_ID}",
+    "endpoint": f"we_{_SOME_ID}",
+    "event": f"evt_{_SOME_ID}",
+    "methods": [f"ins_{_SOME_ID}"],
+    "RailHealth.methods": ["card"],
+    "instruments": [f"ins_{_SOME_ID}"],
+    "rail": "north",
+    "kind": "card",
+    "method_kind": "card",
+    "label": "Visa ending 4242",
+    "method_label": "Visa ending 4242",
+    "token": "pm_card_visa",
+    "name": "Lin Xia",
+    "reference": "order-1001",
+    "description": "Celadon teapot",
+    "reason": "One cup was broken",
+    "metadata": {"table": "7"},
+    "url": "https://shop.example/holdfast",
+    "type": "payment.succeeded",
+    "types": ["payment.succeeded"],
+    "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    "request_id": "req_5f3a1b2c",
+    "explanation": ["The plan: Visa ending 4242 on north", "north has charged."],
+    "evidence": "query",
+    "tries": 1,
+    "position": 1,
+    "seq": 0,
+}
+"""What examples say, by shape and field or by field alone."""
+
+
+def example(schema: dict[str, Any], schemas: dict[str, Any], shape: str = "", field: str = "") -> Any:  # noqa: ANN401
+    """Return an example of a schema: what is known of its fields, else the simplest that is valid."""
+    if field == "id" and shape in _IDS:
+        return f"{_IDS[shape]}_{_SOME_ID}"
+    if field == "object" and shape in _OBJECTS:
+        return _OBJECTS[shape]
+    if "$ref" in schema:
+        name = schema["$ref"].removeprefix(_REF)
+        return example(schemas[name], schemas, name)
+    if "properties" in schema:
+        made = {each: example(one, schemas, shape, each) for each, one in schema["properties"].items()}
+        return {
+            each: value for each, value in made.items() if value is not None or each in schema["required"]
+        }
+    return _value(schema, schemas, shape, field)
+
+
+def _value(schema: dict[str, Any], schemas: dict[str, Any], shape: str, field: str) -> Any:  # noqa: ANN401
+    if (own := f"{shape}.{field}") in _VALUES:
+        return _VALUES[own]
+    if field in _VALUES and _fits(_VALUES[field], schema):
+        return _VALUES[field]
+    if parts := schema.get("oneOf") or schema.get("anyOf"):
+        return example(next((p for p in parts if p.get("type") != "null"), parts[0]), schemas, shape, field)
+    if "enum" in schema or "const" in schema:
+        return (
+            schema["default"]
+            if "default" in schema
+            else next(iter(schema.get("enum", [schema.get("const")])))
+        )
+    match schema.get("type"):
+        case "array":
+            return [example(schema.get("items", {}), schemas, shape, "")]
+        case "boolean":
+            return bool(schema.get("default", True))
+        case "integer" | "number":
+            return schema.get("default", schema.get("minimum", 1))
+        case "string":
+            return "2026-11-23T08:00:00Z" if schema.get("format") == "date-time" else "text"
+        case _:
+            return {}
+
+
+_JSON_TYPES: Final[tuple[tuple[str, type], ...]] = (
+    ("boolean", bool),
+    ("integer", int),
+    ("number", float),
+    ("string", str),
+    ("array", list),
+    ("object", dict),
+    ("null", type(None)),
+)
+
+
+def _fits(value: Any, schema: dict[str, Any]) -> bool:  # noqa: ANN401 - any JSON value
+    """Tell whether a value is of a type that the schema allows: a field's name alone does not tell it."""
+    if parts := schema.get("oneOf") or schema.get("anyOf"):
+        return any(_fits(value, part) for part in parts)
+    if "$ref" in schema:
+        return False
+    kind = next(name for name, type_ in _JSON_TYPES if isinstance(value, type_))
+    allowed = schema.get("type", kind)
+    if schema.get("format") == "date-time" and kind == "string":
+        return False
+    if kind == "array" and "$ref" in schema.get("items", {}):
+        return False
+    return kind in ([allowed] if isinstance(allowed, str) else allowed) or (
+        kind == "integer" and allowed == "number"
+    )
 
 
 _ALSO: Final = {
@@ -89,17 +357,86 @@ def render(document: dict[str, Any]) -> str:
     for path, item in document["paths"].items():
         for method, operation in item.items():
             by_tag.setdefault(operation.get("tags", ["Other"])[0], []).append((path, method, operation))
+    schemas = document["components"]["schemas"]
+    examples = {name: json.dumps(one["examples"][0], indent=2) for name, one in schemas.items()}
     page = _pages.get_template("document.html")
-    return page.render(document=document, by_tag=by_tag, problem_type=PROBLEM_TYPE)
+    return page.render(document=document, by_tag=by_tag, problem_type=PROBLEM_TYPE, examples=examples)
+
+
+_PROMISES: Final[dict[type[HoldfastError], tuple[str, ...]]] = {
+    Refused: (
+        "It was refused, and nothing has moved. As it is, it will be refused again.",
+        "Where it got as far as its Idempotency-Key, the refusal is kept: a repeat with the same key gets it "
+        "again, so use a fresh key for a corrected request.",
+    ),
+    Unavailable: (
+        "It could not be done just now, and nothing has moved. It may succeed shortly: the header "
+        "Retry-After says when to try again.",
+        "This answer is not kept for an Idempotency-Key: repeat it with the same key.",
+    ),
+    OutcomeUnknown: (
+        "It may have happened, or not. This is not a failure: never send it anew with a fresh key.",
+        "Repeat it with the same Idempotency-Key, which does it once at most, or ask for its state.",
+    ),
+    Broken: (
+        "Something is wrong on our side, not with the request. What it was is in the server's log only.",
+    ),
+}
+"""What each family of errors promises, for those who got one of its codes."""
+
+
+_ALWAYS_KEPT: Final = frozenset({"payment_failed"})
+"""Codes of answers that are kept for their Idempotency-Key whenever they are given."""
+
+
+def _family(code: str) -> type[HoldfastError]:
+    """Return the family of a code, or what its status says where no error carries it."""
+    waiting: list[type[HoldfastError]] = [*_PROMISES]
+    while waiting:
+        kind = waiting.pop()
+        if kind.code == code:
+            return next(family for family in _PROMISES if issubclass(kind, family))
+        waiting += kind.__subclasses__()
+    status = TABLE[code].status
+    return Broken if status == 500 else Unavailable if status == 503 else Refused
+
+
+def _meaning(code: str) -> str:
+    """Return the words that an answer with this code has where there is nothing more exact to say."""
+    waiting: list[type[HoldfastError]] = [*_PROMISES]
+    while waiting:
+        kind = waiting.pop()
+        if kind.code == code:
+            return " ".join((inspect.getdoc(kind) or "").split())
+        waiting += kind.__subclasses__()
+    return ""
+
+
+def _shown(code: str, detail: str) -> str:
+    line = TABLE[code]
+    detail = "" if line.status == 500 else detail
+    request_id = "" if code in _ALWAYS_KEPT else "req_5f3a1b2c"
+    written = Problem(PROBLEM_TYPE + code, line.title, line.status, code, line.remedy, detail, request_id)
+    return json.dumps(msgspec.to_builtins(written), indent=2)
 
 
 def problems_page(code: str | None = None) -> str:
     """Return the page that explains one problem, or all. Raises: `NotFound`."""
     if code is not None and code not in TABLE:
         raise NotFound("There is no such problem code.")
-    lines = sorted(TABLE.items()) if code is None else [(code, TABLE[code])]
-    title = "Problems" if code is None else TABLE[code].title
-    return _pages.get_template("problems.html").render(title=title, lines=lines, problem_type=PROBLEM_TYPE)
+    page = _pages.get_template("problems.html")
+    if code is None:
+        return page.render(title="Problems", lines=sorted(TABLE.items()), problem_type=PROBLEM_TYPE)
+    meaning = _meaning(code)
+    return page.render(
+        title=TABLE[code].title,
+        code=code,
+        line=TABLE[code],
+        meaning=meaning,
+        promises=_PROMISES[_family(code)],
+        shown=_shown(code, meaning),
+        problem_type=PROBLEM_TYPE,
+    )
 
 
 def _page(text: str) -> Response[str]:
@@ -125,8 +462,12 @@ async def problems() -> Response[str]:
 
 
 @get("/problems/{code:str}", include_in_schema=False)
-async def one_problem(code: FromPath[str]) -> Response[str]:
-    """Explain one problem code."""
+async def one_problem(request: Call, code: FromPath[str]) -> Response[str]:
+    """Explain one problem code. Raises: `NotFound`, where a program asks; a browser gets all codes."""
+    if code not in TABLE and "text/html" in request.headers.get("accept", ""):
+        answer = _page(problems_page())
+        answer.status_code = 404
+        return answer
     return _page(problems_page(code))
 
 

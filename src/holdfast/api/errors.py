@@ -191,10 +191,7 @@ class Overloaded(Unavailable):
 
 
 class MerchantOverloaded(Unavailable):
-    """The merchant has as many requests under way as one merchant may have.
-
-    Nothing has moved; come back shortly.
-    """
+    """The merchant has as many requests under way as one may have. Nothing has moved; come back shortly."""
 
     code = "merchant_overloaded"
 
@@ -208,7 +205,9 @@ class RailUnknown(Refused):
 class Problem(msgspec.Struct, omit_defaults=True):
     """A problem as it is answered (RFC 9457).
 
-    `code` is stable; `remedy` says what to do; `facts` depend on the code.
+    `code` is stable; `remedy` says what to do; `facts` depend on the code. `request_id` is absent where the
+    answer was kept for its Idempotency-Key, since a repeat gets the same bytes, and outside /v1/: there the
+    header X-Request-Id, which every answer has, tells it.
     """
 
     type: str
@@ -246,7 +245,7 @@ def problem(error: HoldfastError, request_id: str = "") -> Problem:
         status=line.status,
         code=error.code,
         remedy=line.remedy,
-        detail="" if hidden else error.message,
+        detail="" if hidden else " ".join(error.message.split()),
         request_id=request_id,
         retry_after_s=error.retry_after_s if isinstance(error, Unavailable) else 0.0,
         facts={} if hidden else _plain(error.facts),

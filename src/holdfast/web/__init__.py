@@ -17,17 +17,20 @@ def routes(*, development: bool) -> list[Router]:
     from litestar.static_files import create_static_files_router  # noqa: PLC0415
 
     from holdfast.base.errors import HoldfastError  # noqa: PLC0415
-    from holdfast.web import checkout, context, home, panel  # noqa: PLC0415
+    from holdfast.web import checkout, context, home, nowhere, panel  # noqa: PLC0415
     from holdfast.web.render import STATIC  # noqa: PLC0415
 
     shop = [
         home.home,
         checkout.begin,
         checkout.go_on,
+        checkout.pay_otherwise,
         checkout.page,
         checkout.story,
         checkout.events,
         panel.change,
+        nowhere.form_of_the_shop,
+        nowhere.form_of_a_payment,
     ]
     pages = Router(
         path="/",
@@ -41,4 +44,4 @@ def routes(*, development: bool) -> list[Router]:
         include_in_schema=False,
         cache_control=None,
     )
-    return [pages, static]
+    return [pages, static, nowhere.router(development=development)]

@@ -3,14 +3,14 @@
 The form is answered at once: the payment is opened durably, then carried out beside the request, and its
 page follows it. When this process dies in between, a payment that was under way is finished by a worker;
 one that was only opened has charged nothing, and its page offers to go on. The form carries the number of
-its order, which is the idempotency key: sent twice, it pays once. Only payments of the demonstration shop
-are shown here.
+its order, which is the idempotency key: sent twice, it pays once. While a payment is in doubt, its page
+offers the payer's other ways (`instead.py`). Only payments of the demonstration shop are shown here.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -29,13 +29,18 @@ from holdfast.domains.payments.model import Attempt, JournalEntry, Method, NewPa
 from holdfast.flows import demo, pay
 from holdfast.platform import idempotency
 from holdfast.platform.log import logger
-from holdfast.web import live, render, shop, trouble, view
+from holdfast.web import instead, live, render, shop, trouble, view
 from holdfast.web.context import Call, app_of, language_of, own_form, remember
 from holdfast.web.explained import Line, explained
 from holdfast.web.locale import Language
 
 REFRESH_S: Final = 2
 """How often the page of an unsettled payment reloads itself where there is no script."""
+
+CALLED_OFF_WITHIN_S: Final = 5.0
+"""How long a form waits until a payment is durably marked as cancelled."""
+
+CALLED_OFF_POLL_S: Final = 0.05
 
 _log: Final = logger(__name__)
 
@@ -63,17 +68,30 @@ class UnderWay:
     """What this process carries out beside requests."""
 
     payments: dict[PaymentId, asyncio.Task[None]] = field(default_factory=dict)
+    undoing: dict[PaymentId, asyncio.Task[None]] = field(default_factory=dict)
     streams: int = 0
 
     def carry_out(self, app: App, payment: PaymentId) -> None:
         """Begin to carry out a payment unless that is under way here already. Raises: `TooManyCheckouts`."""
-        if payment in self.payments:
+        self._begin(self.payments, payment, lambda: pay.confirm(app.desk, payment))
+
+    def call_off(self, app: App, payment: PaymentId) -> None:
+        """Begin to cancel a payment unless that is under way here already. Raises: `TooManyCheckouts`."""
+        self._begin(self.undoing, payment, lambda: pay.cancel(app.desk, payment))
+
+    def _begin(
+        self,
+        tasks: dict[PaymentId, asyncio.Task[None]],
+        payment: PaymentId,
+        act: Callable[[], Awaitable[Payment]],
+    ) -> None:
+        if payment in tasks:
             return
-        if len(self.payments) >= CHECKOUTS_UNDER_WAY_MAX:
+        if len(tasks) >= CHECKOUTS_UNDER_WAY_MAX:
             raise TooManyCheckouts
-        task = asyncio.create_task(_carry_out(app, payment), name=f"checkout {payment}")
-        self.payments[payment] = task
-        task.add_done_callback(lambda _: self.payments.pop(payment, None))
+        task = asyncio.create_task(_carry_out(payment, act), name=f"checkout {payment}")
+        tasks[payment] = task
+        task.add_done_callback(lambda _: tasks.pop(payment, None))
 
 
 def under_way(request: Call) -> UnderWay:
@@ -85,9 +103,9 @@ def under_way(request: Call) -> UnderWay:
     return kept
 
 
-async def _carry_out(app: App, payment: PaymentId) -> None:
+async def _carry_out(payment: PaymentId, act: Callable[[], Awaitable[Payment]]) -> None:
     try:
-        await pay.confirm(app.desk, payment)
+        await act()
     except HoldfastError as error:
         # The page shows how the payment stands, and a worker goes on with it: there is nobody to tell here.
         _log.info("checkout not carried out", payment=public("pay", payment), code=error.code)
@@ -121,6 +139,7 @@ async def _open(app: App, form: dict[str, Any]) -> PaymentId:
         reference=key,
         description=product.name,
         rail_order=_rail_order(app, chosen),
+        live=False,
     )
     content = f"{product.id} {chosen.id} {len(others)}".encode()
     fingerprint = idempotency.fingerprint("checkout", content)
@@ -161,6 +180,48 @@ async def go_on(request: Call, payment_id: str) -> Redirect:
     return Redirect(f"/checkout/{payment_id}", status_code=303)
 
 
+@post("/checkout/{payment_id:str}/instead", guards=[own_form])
+async def pay_otherwise(request: Call, payment_id: str) -> Redirect:
+    """Cancel a payment in doubt and open one with another method, once; show that one.
+
+    A payment that is over is left as it is and shown. Raises: `PaymentNotFound`, `FormInvalid`,
+    `TooManyCheckouts` (nothing was opened).
+    """
+    app = app_of(request)
+    first = await _find(app, payment_id)
+    opened = await instead.successor(app, first.id)
+    if opened is None:
+        wanted = (await request.form()).get("method")
+        others = await instead.untried(app, first, await app.book.attempts(first.id))
+        chosen = next((one for one in others if public("ins", one.id) == wanted), None)
+        if chosen is None:
+            raise FormInvalid
+        if not await _called_off(app, under_way(request), first.id):
+            return Redirect(f"/checkout/{payment_id}", status_code=303)
+        opened = await instead.open_successor(app, first, chosen)
+    under_way(request).carry_out(app, opened)
+    return Redirect(f"/checkout/{public('pay', opened)}", status_code=303)
+
+
+async def _called_off(app: App, tasks: UnderWay, id_: PaymentId) -> bool:
+    """Return True once a payment is durably marked as cancelled; False when it ended another way.
+
+    What it takes to undo it goes on beside. Raises: `TooManyCheckouts`, `PaymentNotFound`.
+    """
+    until_s = app.clock.monotonic_s() + CALLED_OFF_WITHIN_S
+    while app.clock.monotonic_s() < until_s:
+        payment = await app.book.payment(id_)
+        if payment is None:
+            raise PaymentNotFound
+        if payment.state is PaymentState.CANCELED or (payment.cancel_asked and not payment.final):
+            return True
+        if payment.final:
+            return False
+        tasks.call_off(app, id_)
+        await app.clock.sleep(CALLED_OFF_POLL_S)
+    raise TooManyCheckouts
+
+
 async def _find(app: App, payment_id: str) -> Payment:
     payment = await app.book.payment(PaymentId(parse("pay", payment_id)))
     if payment is None or payment.asked.merchant_id != demo.MERCHANT:
@@ -177,6 +238,7 @@ class Shown:
     books: trouble.Books | None
     explained: tuple[Line, ...]
     needs_confirmation: bool
+    around: instead.Around
 
     def values(self) -> dict[str, Any]:
         """Return what the templates are filled with."""
@@ -185,6 +247,7 @@ class Shown:
             "books": self.books,
             "explained": self.explained,
             "needs_confirmation": self.needs_confirmation,
+            "around": self.around,
             "begun_at": self.payment.created_at,
             "amount": self.payment.asked.amount,
             "description": self.payment.asked.description,
@@ -255,6 +318,7 @@ class Teller:
             read.books,
             explained(payment, read.attempts, read.journal, language),
             payment.state is PaymentState.REQUIRES_CONFIRMATION and payment.id not in self._tasks.payments,
+            await instead.around(self._app, payment, read.attempts, language),
         )
 
     async def told(self) -> live.Told:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.datastructures import Cookie
-from litestar.exceptions import ClientException
+from litestar.exceptions import ClientException, NotFoundException
 from litestar.handlers import BaseRouteHandler
 from litestar.response import Response
 
@@ -42,6 +42,14 @@ def language_of(request: Call) -> Language:
     """Return the language for a request."""
     asked = request.query_params.get("lang")
     return Language(choose(asked, request.cookies.get(COOKIE), request.headers.get("accept-language")))
+
+
+def wants_page(request: Call) -> bool:
+    """Tell whether a page is wanted rather than JSON (RFC 9110, 12.5.1): by browsers; others get JSON."""
+    return (
+        request.accept.best_match(["application/json", "application/problem+json", "text/html"])
+        == "text/html"
+    )
 
 
 def remember(response: Response[Any], request: Call, language: Language) -> Response[Any]:
@@ -90,7 +98,7 @@ def error_page(request: Call, error: Exception) -> Response[str]:
 
 def _told(error: Exception) -> tuple[int, str, str]:
     match error:
-        case PaymentNotFound() | IdInvalid():
+        case PaymentNotFound() | IdInvalid() | NotFoundException():
             return 404, N_("Not found"), N_("There is no such page here.")
         case Unavailable():
             return (

@@ -15,10 +15,10 @@ from holdfast.base.ids import AttemptId
 from holdfast.domains.payments.model import Attempt, AttemptState, JournalEntry, Payment
 from holdfast.domains.payments.ports import Op, Said
 from holdfast.web.locale import N_, Language
-from holdfast.web.view import rail_name
+from holdfast.web.view import OWN_BALANCE, rail_name
 
 SENT: Final[dict[Op, str]] = {
-    Op.AUTHORIZE: N_("Ask %(rail)s for the amount."),
+    Op.AUTHORIZE: N_("Ask %(rail)s to hold the amount."),
     Op.CAPTURE: N_("The amount is held and nothing else can charge: collect it at %(rail)s."),
     Op.CANCEL: N_("Close off the try at %(rail)s, so that it can no longer charge."),
     Op.REFUND: N_("%(rail)s charged what is not kept: ask it to give the money back."),
@@ -53,6 +53,7 @@ HAPPENED: Final[dict[str, str]] = {
     "given_back": N_("%(rail)s gave the money back."),
     "pending": N_("It is not decided yet. It ends by itself."),
     "failed": N_("No way of paying came through. Nothing is kept."),
+    "cancel_asked": N_("It is to be cancelled: nothing new is started."),
     "canceled": N_("Called off. Nothing is kept."),
     "alert": N_("This has been in doubt for longer than promised. A person looks at it."),
 }
@@ -60,7 +61,6 @@ PASSED_OVER: Final = N_("%(rail)s has not been answering lately, so it is passed
 PLAN: Final = N_("The plan: %(ways)s.")
 NOT_ENOUGH: Final = N_("The balance does not cover it.")
 WAY: Final = N_("%(method)s at %(rail)s")
-OWN_BALANCE: Final = "book"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ read as it is when first needed: a fresh clone needs no compile step, and no com
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -33,6 +34,12 @@ NAMES: Final[dict[str, str]] = {"en": "English", "zh-CN": "简体中文"}
 
 COOKIE: Final = "lang"
 _CURRENCIES: Final = frozenset(("CNY", "USD", "EUR", "GBP", "JPY", "INR"))
+
+
+_BETWEEN_SCRIPTS: Final = re.compile(
+    r"(?<=[\u4e00-\u9fff])(?=[A-Za-z0-9])|(?<=[A-Za-z0-9])(?=[\u4e00-\u9fff])"
+)
+"""Where a Chinese text takes a space: between its characters and Latin letters or digits."""
 
 
 def N_(text: str) -> str:  # noqa: N802 - gettext's own name for "translated later"
@@ -99,7 +106,10 @@ class Language:
     def say(self, text: str, **values: object) -> str:
         """Translate `text` and fill in its `%(name)s`."""
         said: str = translations(self.tag).gettext(text)
-        return said % values if values else said
+        if not values:
+            return said
+        filled = said % values
+        return _BETWEEN_SCRIPTS.sub(" ", filled) if self.tag == "zh-CN" else filled
 
     def money(self, amount: Money) -> str:
         """Write an amount as people of this language do."""
@@ -117,6 +127,10 @@ class Language:
         if duration_s < 90:
             return self.say("%(number)s s", number=round(duration_s))
         return self.say("%(number)s min", number=round(duration_s / 60))
+
+    def lasted(self, duration_s: float) -> str:
+        """Write how long something took that is over."""
+        return self.say(N_("at once")) if duration_s < 0.05 else self.seconds(duration_s)
 
     def mark(self, at_s: float) -> str:
         """Write a mark on a line of time: no more decimals than it needs."""

@@ -52,7 +52,7 @@ def _environment(tag: str) -> Environment:
     language = Language(tag)
     environment.globals |= {"lang": tag, "languages": NAMES, "static_version": static_version()}
     environment.filters |= {"money": language.money, "seconds": language.seconds, "moment": language.moment}
-    environment.filters |= {"say": language.say, "mark": language.mark}
+    environment.filters |= {"say": language.say, "mark": language.mark, "lasted": language.lasted}
     return environment
 
 

@@ -64,6 +64,9 @@ _BY_SENDING: Final = {
     Op.REFUND: AttemptState.RETURNING,
 }
 _SILENT: Final = frozenset({AttemptState.UNKNOWN, AttemptState.CANCELING})
+_NOTHING_HEARD: Final = frozenset({AttemptState.UNKNOWN, AttemptState.CANCELING, AttemptState.NOT_SENT})
+OWN_BALANCE: Final = "book"
+"""The rail that is the wallet's own balance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,8 @@ class Story:
     sentence: str
     tracks: tuple[Track, ...]
     ticks: tuple[Tick, ...]
+    legend: tuple[tuple[str, str], ...]
+    """What each colour of the bars means: tone and words."""
     lasted_s: float
     span_s: float
     settled: bool
@@ -146,14 +151,17 @@ def story(
     end = max(changes) if done else max(now, *changes)
     begin = payment.created_at
     span_s = max(SPAN_S_MIN, (end - begin).total_seconds())
-    tone, title, sentence = _headline(payment, tries, journal, language)
+    tone, title, sentence = _headline(payment, tries, journal, end, language)
+    tracks = tuple(_track(one, journal, begin, span_s, end, language) for one in tries)
+    drawn = {tone for track in tracks for tone in _seen(track.pieces)}
     return Story(
         id=public_id,
         tone=tone,
         title=title,
         sentence=sentence,
-        tracks=tuple(_track(one, journal, begin, span_s, end, language) for one in tries),
+        tracks=tracks,
         ticks=_ticks(span_s),
+        legend=tuple((tone, language.say(said)) for tone, said in words.LEGEND.items() if tone in drawn),
         lasted_s=_lasted_s(payment, end),
         span_s=span_s,
         settled=done,
@@ -162,16 +170,30 @@ def story(
     )
 
 
+def _seen(pieces: Sequence[Piece]) -> set[str]:
+    """Return the tones of the pieces that are not wholly under the next one."""
+    nexts = [*(piece.start for piece in pieces[1:]), SCALE + 1]
+    return {piece.tone for piece, after in zip(pieces, nexts, strict=True) if after > piece.start}
+
+
 def _lasted_s(payment: Payment, end: datetime) -> float:
     until = payment.updated_at if payment.final else end
     return max(0.0, (until - payment.created_at).total_seconds())
 
 
 def _headline(
-    payment: Payment, tries: Sequence[Attempt], journal: Sequence[JournalEntry], language: Language
+    payment: Payment,
+    tries: Sequence[Attempt],
+    journal: Sequence[JournalEntry],
+    now: datetime,
+    language: Language,
 ) -> tuple[str, str, str]:
-    said = words.PAYMENTS[payment.state]
+    undoing = payment.cancel_asked and not payment.final
+    said = words.UNDOING if undoing else words.PAYMENTS[payment.state]
     sentence = language.say(said.sentence)
+    if not payment.final:
+        sentence = sentence if undoing else _waited_for(payment, tries, now, language) or sentence
+        return said.tone, language.say(said.label), sentence
     silent = next((rail_name(one.rail, language) for one in tries if one.state in _SILENT), None)
     failed = next(
         (rail_name(one.rail, language) for one in tries if one.state is not AttemptState.CAPTURED), None
@@ -179,8 +201,6 @@ def _headline(
     passed = next(
         (rail_name(str(one.facts["rail"]), language) for one in journal if one.event == "passed_over"), None
     )
-    if payment.state is PaymentState.PROCESSING and silent:
-        sentence = language.say(words.CARRYING_ON, rail=silent)
     if payment.state is PaymentState.SUCCEEDED and silent:
         sentence = language.say(words.PAID_STRAY, rail=silent)
     elif payment.state is PaymentState.SUCCEEDED and failed:
@@ -188,6 +208,36 @@ def _headline(
     elif payment.state is PaymentState.SUCCEEDED and passed:
         sentence = language.say(words.PAID_PAST, rail=passed)
     return said.tone, language.say(said.label), sentence
+
+
+def _waited_for(payment: Payment, tries: Sequence[Attempt], now: datetime, language: Language) -> str | None:
+    """Say who is waited for and what happens next; None when nobody is."""
+    mute = [one for one in tries if _mute(one, now)]
+    names = list(dict.fromkeys(rail_name(one.rail, language) for one in mute))
+    if payment.state is PaymentState.PENDING:
+        names += [rail_name(one.rail, language) for one in tries if one.state is AttemptState.PENDING]
+        return language.say(words.WAITED_FOR, rails=_listed(names, language)) if names else None
+    if payment.state is not PaymentState.PROCESSING or not names:
+        return None
+    tried = {(one.rail, one.method.instrument_id) for one in tries}
+    if len(mute) < len(tries):
+        return language.say(words.CARRYING_ON, rail=_listed(names, language))
+    if any((step.rail, step.method.instrument_id) not in tried for step in payment.plan):
+        return language.say(words.WAITING.sentence, rail=_listed(names, language))
+    return language.say(words.ASKING_ON, rails=_listed(names, language))
+
+
+def _mute(attempt: Attempt, now: datetime) -> bool:
+    """Tell whether nothing is known of a try because its rail does not answer."""
+    asked_before = attempt.state is AttemptState.SENDING and attempt.requests > 1
+    return attempt.state in _NOTHING_HEARD or asked_before or _long_sent(attempt, now)
+
+
+def _listed(names: Sequence[str], language: Language) -> str:
+    first, *more = names
+    for name in more:
+        first = language.say(words.AND, first=first, last=name)
+    return first
 
 
 def _track(
@@ -217,7 +267,7 @@ def _track(
         method=attempt.method.label,
         tone=said.tone,
         label=language.say(said.label),
-        sentence=language.say(said.sentence, rail=rail),
+        sentence=language.say(_sentence(attempt, said), rail=rail),
         lasted_s=max(0.0, (until - attempt.created_at).total_seconds()),
         pieces=tuple(pieces),
         live=live,
@@ -225,8 +275,16 @@ def _track(
 
 
 def _said(attempt: Attempt, now: datetime) -> words.Said:
-    waiting = attempt.state is AttemptState.SENDING and now - attempt.updated_at > WAITING_AFTER
-    return words.WAITING if waiting else words.ATTEMPTS[attempt.state]
+    return words.WAITING if _long_sent(attempt, now) else words.ATTEMPTS[attempt.state]
+
+
+def _long_sent(attempt: Attempt, now: datetime) -> bool:
+    return attempt.state is AttemptState.SENDING and now - attempt.updated_at > WAITING_AFTER
+
+
+def _sentence(attempt: Attempt, said: words.Said) -> str:
+    own = words.BALANCE.get(attempt.state) if attempt.rail == OWN_BALANCE else None
+    return said.sentence if own is None else own
 
 
 def _stretches(

@@ -76,6 +76,29 @@ PAYMENTS: Final[dict[PaymentState, Said]] = {
 }
 """Each state of a payment."""
 
+BALANCE: Final[dict[AttemptState, str]] = {
+    AttemptState.CAPTURED: N_("Paid from your balance."),
+    AttemptState.DECLINED: N_("Your balance does not cover it. Nothing was taken."),
+}
+"""What is said of the wallet's own balance, which is no provider."""
+
+UNDOING: Final = Said(
+    "doubt",
+    N_("Being undone"),
+    N_("Nothing new is started for this payment. Whatever a provider still charges for it goes back to you."),
+)
+"""A payment that was cancelled while something was in doubt."""
+
+LEGEND: Final[dict[str, str]] = {
+    "busy": N_("asked"),
+    "doubt": N_("in doubt"),
+    "held": N_("amount held"),
+    "kept": N_("charged"),
+    "gone": N_("over, no charge"),
+    "refused": N_("declined"),
+}
+"""What the colours of the bars mean."""
+
 WAITING: Final = Said(
     "doubt",
     N_("no answer so far"),
@@ -83,6 +106,14 @@ WAITING: Final = Said(
 )
 """An attempt that was sent a while ago and is not given up yet."""
 
+ASKING_ON: Final = N_(
+    "No answer so far from %(rails)s. We keep asking, and only one can charge. If this stays in doubt, "
+    "you may choose another way here."
+)
+WAITED_FOR: Final = N_(
+    "No final answer so far from %(rails)s. Do not pay again: this ends by itself and charges once at most."
+)
+AND: Final = N_("%(first)s and %(last)s")
 CARRYING_ON: Final = N_("%(rail)s does not answer. Carrying on without waiting for it.")
 PAID_AROUND: Final = N_("%(rail)s did not come through, so another way paid. You were charged once.")
 PAID_PAST: Final = N_("%(rail)s has not been answering lately, so another way paid at once.")

@@ -14,10 +14,7 @@ from holdfast.base.errors import Refused
 
 
 class EndpointUrlInvalid(Refused):
-    """No webhook can be sent to that address.
-
-    Give an absolute https address without user name or fragment.
-    """
+    """No webhook goes there: give an absolute https (in development also http) address, no user name."""
 
     code = "webhook_url_invalid"
 

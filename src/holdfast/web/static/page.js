@@ -74,7 +74,8 @@ function follow(story) {
   const tell = (html) => {
     show(story, html);
     const title = story.querySelector("#story-title").textContent;
-    const said = `${title}. ${story.querySelector("#sentence").textContent}`;
+    const told = [...story.querySelectorAll("#sentence, #instead-title, #instead-words")].map((one) => one.textContent);
+    const said = `${title}${announce.dataset.stop}${told.join(announce.dataset.stop.endsWith(" ") ? " " : "")}`;
     if (announce.textContent !== said) announce.textContent = said;
     document.title = `${title} · Holdfast`;
   };
