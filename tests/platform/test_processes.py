@@ -128,7 +128,8 @@ def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
     program = f"""
 import os, signal, subprocess, sys, time
 from holdfast.platform.processes import die_with_parent
-child = subprocess.Popen(["sleep", "600"], preexec_fn=lambda: die_with_parent(signal.SIGTERM))
+me = os.getpid()
+child = subprocess.Popen(["sleep", "600"], preexec_fn=lambda: die_with_parent(signal.SIGTERM, parent=me))
 open({str(child)!r}, "w").write(str(child.pid))
 time.sleep(600)
 """
@@ -139,6 +140,15 @@ time.sleep(600)
         parent.kill()
         parent.wait()
     until(lambda: not alive(pid), "the child died", within_s=10)
+
+
+def test_a_child_whose_parent_was_gone_before_it_could_say_so_ends_at_once() -> None:
+    program = (
+        "import signal; from holdfast.platform.processes import die_with_parent; "
+        "die_with_parent(signal.SIGTERM, parent=1); print(1)"
+    )
+    late = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, check=False)
+    assert (late.returncode, late.stdout) == (1, b"")
 
 
 def test_a_process_says_that_it_is_ready_as_systemd_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:

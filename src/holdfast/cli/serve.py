@@ -43,13 +43,16 @@ def command(port: int | None, host: str | None, config_file: Path | None, data_d
 
 def application() -> Any:  # noqa: ANN401 - an ASGI application
     """Make the application inside granian's worker process, which must not outlive its parent."""
+    import multiprocessing  # noqa: PLC0415
     import signal  # noqa: PLC0415
 
     from holdfast.api.app import create_app  # noqa: PLC0415
     from holdfast.platform import config, log, processes  # noqa: PLC0415
     from holdfast.web import routes  # noqa: PLC0415
 
-    processes.die_with_parent(signal.SIGTERM)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        processes.die_with_parent(signal.SIGTERM, parent=parent.pid or 0)
     read = config.load()
     log.configure(read.log_level, read.log_format, mode=read.mode, process="server")
     return create_app(read, pages=routes(development=read.mode == "development"))

@@ -16,7 +16,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -150,8 +150,8 @@ def _give(path: Path, account: Account) -> None:
         os.chown(path, account.uid, account.gid)
 
 
-def _die_with_parent() -> None:
-    die_with_parent(signal.SIGINT)  # PostgreSQL's fast and clean shutdown
+def _orphan_guard(parent: int) -> Callable[[], None]:
+    return lambda: die_with_parent(signal.SIGINT, parent=parent)  # PostgreSQL's fast and clean shutdown
 
 
 class NoDatabase(Refused):
@@ -311,7 +311,7 @@ class EmbeddedPostgres:
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder,
                 user=self._account.uid, group=self._account.gid,
                 extra_groups=[] if self._account.uid else None,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - one call into libc, loaded beforehand
+                preexec_fn=_orphan_guard(os.getpid()),  # noqa: PLW1509 - one call into libc, loaded beforehand
                 start_new_session=True,
             )  # fmt: skip
 

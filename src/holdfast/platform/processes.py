@@ -46,9 +46,14 @@ class DataFolderForeign(Refused):
     code = "data_folder_foreign"
 
 
-def die_with_parent(how: signal.Signals = signal.SIGTERM) -> None:
-    """Have the kernel send `how` to this process when the thread that started it is gone."""
+def die_with_parent(how: signal.Signals, *, parent: int) -> None:
+    """Have the kernel send `how` to this process when the thread that started it is gone.
+
+    `parent` is the process that should be alive: when it was gone before the kernel was told, this one ends.
+    """
     _LIBC.prctl(_PR_SET_PDEATHSIG, how)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 @contextmanager

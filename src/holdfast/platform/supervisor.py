@@ -350,12 +350,7 @@ async def _all_set(events: Sequence[asyncio.Event]) -> None:
 
 
 def _orphan_guard(parent: int) -> Callable[[], None]:
-    def guard() -> None:
-        die_with_parent(signal.SIGTERM)
-        if os.getppid() != parent:  # the parent was gone before the kernel was told
-            os._exit(1)
-
-    return guard
+    return lambda: die_with_parent(signal.SIGTERM, parent=parent)
 
 
 def _signal_group(pid: int, how: signal.Signals, *, group: bool) -> None:
