@@ -8,7 +8,7 @@ The connection must not be used by anybody else meanwhile. Errors are psycopg's 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import lru_cache
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -56,10 +56,13 @@ class Rows:
         return reader.load_rows(0, self._result.ntuples, tuple)
 
 
-async def exchange(connection: Connection, commands: Sequence[Command]) -> list[Rows]:
+async def exchange(
+    connection: Connection, commands: Sequence[Command], on_sent: Callable[[], None] | None = None
+) -> list[Rows]:
     """Run `commands` in order and return their results; after the first error none of the rest is run.
 
-    A transaction that the commands opened stays open. Raises: `psycopg.Error`.
+    A transaction that the commands opened stays open. `on_sent` is called when they are on their way, before
+    anything is waited for. Raises: `psycopg.Error`.
     """
     known = _prepared.setdefault(connection, {})
     fresh = []
@@ -74,6 +77,9 @@ async def exchange(connection: Connection, commands: Sequence[Command]) -> list[
                 pgconn.send_prepare(name, _numbered(sql))
             pgconn.send_query_prepared(name, parameters, [_BINARY] * len(parameters), _BINARY)
         pgconn.pipeline_sync()
+        if on_sent is not None:
+            pgconn.flush()
+            on_sent()
         results = await connection.wait(_results(pgconn))
         pgconn.exit_pipeline_mode()
     except psycopg.Error:

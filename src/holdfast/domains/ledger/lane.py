@@ -23,6 +23,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import psycopg
@@ -74,6 +76,14 @@ class _ConnectionLost(Exception):
 
     def __init__(self, *, committing: bool) -> None:
         self.committing = committing
+
+
+@dataclass(slots=True)
+class _Ahead:
+    """Where a batch that was made ready ahead lies. `open`: until whoever takes it has looked."""
+
+    batch: Batch = NOTHING
+    open: bool = True
 
 
 class GroupCommitLane:
@@ -175,40 +185,40 @@ class GroupCommitLane:
         """Commit batch after batch on one connection until nothing is left or it breaks.
 
         The next batch is sent before the callers of the last are told: what they do then, they do while the
-        database works.
+        database works. Nothing else runs in between, so they wait for that sending alone.
         """
-        ahead, sent, told = self._take(), NOTHING, NOTHING
-        commit: asyncio.Task[None] | None = None
+        batch, last, told = self._take(), NOTHING, NOTHING
+        ahead = _Ahead()
         try:
-            while ahead.jobs:
-                told, sent, ahead = sent, ahead, NOTHING
-                commit = asyncio.ensure_future(self._commit_batch(connection, sent))
-                await asyncio.sleep(0)  # it runs until it waits for the database
+            while batch.jobs:
+                told, last, batch, ahead = last, batch, NOTHING, _Ahead()
+                last.on_sent = partial(self._sent, told, ahead)
+                await self._commit_batch(connection, last)
                 told.tell()
-                ahead = await self._take_ahead(commit)
-                await commit
+                batch, ahead.open = ahead.batch, False
                 if connection.closed:
                     return
-                if not ahead.jobs and self._worth_a_commit(running=len(self._runners) - 1):
-                    ahead = self._take()
+                if not batch.jobs and self._worth_a_commit(running=len(self._runners) - 1):
+                    batch = self._take()
         finally:
-            for job in ahead.jobs:
-                fail(job, DatabaseUnavailable())
-            ahead.tell()
+            ahead.open = False
+            for lost in (batch, ahead.batch):
+                for job in lost.jobs:
+                    fail(job, DatabaseUnavailable())
+                lost.tell()
             told.tell()
-            if commit is None or commit.done():
-                sent.tell()
-            else:  # this task was cancelled, the commit is still under way
-                commit.add_done_callback(lambda _: sent.tell())
+            last.tell()
 
-    async def _take_ahead(self, commit: asyncio.Task[None]) -> Batch:
-        """Make the next batch ready to send while `commit` is under way, if there is a full one."""
-        await asyncio.sleep(0)  # callers that were just told may want more
-        if commit.done() or self._waiting_transfers < self._batch_transfers_max:
-            return NOTHING
-        batch = self._take()
-        batch.pack()
-        return batch
+    def _sent(self, told: Batch, ahead: _Ahead) -> None:
+        """A batch is on its way: tell the callers of the one before, then make the next one ready."""
+        told.tell()
+        asyncio.get_running_loop().call_soon(self._take_ahead, ahead)
+
+    def _take_ahead(self, ahead: _Ahead) -> None:
+        """Take and pack the next batch, if a full one waits, while the database works on another."""
+        if ahead.open and not ahead.batch.jobs and self._waiting_transfers >= self._batch_transfers_max:
+            ahead.batch = self._take()
+            ahead.batch.pack()
 
     def _take(self) -> Batch:
         """Take what fits one commit, in order.
@@ -301,7 +311,7 @@ class GroupCommitLane:
             commands = batch.pack()
             batch.expect_all_posted()
             batch.committing = True
-            await exchange(connection, commands)
+            await batch.exchange(connection, commands)
             return
         self._cautious = max(0, self._cautious - 1)
         await self._guarded(connection, batch)
@@ -313,7 +323,7 @@ class GroupCommitLane:
         jobs, plan = batch.jobs, batch.plan
         checks = guards(jobs, claims=None)
         post = [] if plan is None else [(posting.POST, plan.parameters(strict=False))]
-        results = await exchange(connection, [BEGIN, *(command for command, _ in checks), *post])
+        results = await batch.exchange(connection, [BEGIN, *(command for command, _ in checks), *post])
         failed = [_mark_failed(owners, rows) for (_, owners), rows in zip(checks, results[1:], strict=False)]
         if any(failed):
             await exchange(connection, [_ROLLBACK])

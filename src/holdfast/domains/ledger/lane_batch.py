@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -11,7 +11,8 @@ from holdfast.domains.ledger.model import Outcome, Posting, Unit, UnitOutcome
 from holdfast.domains.ledger.store import posting
 from holdfast.domains.ledger.store.batch import Group, Plan
 from holdfast.platform import arrays
-from holdfast.platform.exchange import Command
+from holdfast.platform.db import Connection
+from holdfast.platform.exchange import Command, Rows, exchange
 from holdfast.platform.unit import Guard, Statement, Write
 
 BEGIN: Final[Command] = ("begin", ())
@@ -48,7 +49,7 @@ def fail(job: Job, error: BaseException) -> None:
         job.settled, job.error = True, error
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Batch:
     """Jobs that commit together, and their transfers as arrays."""
 
@@ -59,6 +60,13 @@ class Batch:
     looked_at: bool = False
     """It was sent in one go and needs a closer look."""
     packed: list[Command] | None = None
+    on_sent: Callable[[], None] | None = None
+    """Called once, when the first part of the transaction is on its way."""
+
+    async def exchange(self, connection: Connection, commands: Sequence[Command]) -> list[Rows]:
+        """Run commands of this batch; call `on_sent` when they are sent. Raises: as `exchange`."""
+        on_sent, self.on_sent = self.on_sent, None
+        return await exchange(connection, commands, on_sent)
 
     def pack(self) -> list[Command]:
         """Return the whole transaction as it is sent in one go; it is made once."""
