@@ -20,7 +20,15 @@ from holdfast.domains.payments.errors import (
     TransferRefused,
 )
 from holdfast.domains.payments.model import Payment, PaymentState
-from holdfast.domains.payments.ports import Answer, FenceClass, Order, RailEvent, Said, SettlementRow
+from holdfast.domains.payments.ports import (
+    Answer,
+    Evidence,
+    FenceClass,
+    Order,
+    RailEvent,
+    Said,
+    SettlementRow,
+)
 from holdfast.domains.payments.rules.settings import PaySettings
 from holdfast.flows import chart, pay, reconcile
 from holdfast.flows.explain import explain
@@ -181,6 +189,25 @@ def test_late_money_goes_back_by_itself() -> None:
         assert await states(shop, paid) == ["north returned", "south captured"]
         assert shop.payer_holds() == 100_000
         assert "credit.returned" in shop.announced()
+
+    play(scene, north, south)
+
+
+def test_late_money_whose_return_is_answered_by_an_error_for_ever_is_seen_to_be_back_by_asking() -> None:
+    north, south = one_step("north", SILENT), Scripted("south")
+
+    async def scene(shop: Shop) -> None:
+        paid = await pay.create(shop.desk, shop.wants(500, funding="absorb"))
+        late = (await shop.book.attempts(paid.id))[0]
+        event = RailEvent(
+            "e1", "north", late.reference, None, Said.CAPTURED, Money(CNY, 500), shop.clock.now()
+        )
+        await reconcile.on_rail_event(shop.desk, "north", event)
+        back = Answer(Said.CAPTURED, Evidence.QUERY, amount=Money(CNY, 500), refunded_minor=500)
+        north.says = [SILENT, SILENT, back, *[SILENT] * 50]
+        await shop.rest()
+        assert await states(shop, paid) == ["north returned", "south captured"]
+        assert (shop.payer_holds(), north.ops[-3:]) == (100_000, ["refund", "refund", "query"])
 
     play(scene, north, south)
 

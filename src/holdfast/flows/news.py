@@ -14,7 +14,7 @@ from holdfast.base.values import quick
 from holdfast.domains.payments.model import Attempt, AttemptState, Evidence, Op, changed
 from holdfast.domains.payments.ports import Said
 from holdfast.domains.payments.rules.cascade import key_lives
-from holdfast.domains.payments.rules.evidence import Heard, learn
+from holdfast.domains.payments.rules.evidence import Heard, given_back, learn
 from holdfast.domains.payments.rules.lifecycle import FINAL, GONE, attempt_after
 from holdfast.domains.payments.rules.refunds import learn_refund
 from holdfast.domains.payments.rules.routing import RailOutcome
@@ -46,11 +46,11 @@ def learn_news(desk: Desk, draft: Draft, news: News) -> None:
     if news.refund is not None:
         _learn_refund(desk, draft, before, news)
         return
-    traits, rules = desk.traits[before.rail], desk.settings.rules
-    after = learn(before, news.heard, traits, rules, draft.now)
-    _note(draft, before, after, news.heard)
-    if news.heard.op is not None and after.state in _UNSETTLED:
-        after = _next_step(desk, draft, before, after, news.heard)
+    traits, rules, heard = desk.traits[before.rail], desk.settings.rules, given_back(before, news.heard)
+    after = learn(before, heard, traits, rules, draft.now)
+    _note(draft, before, after, heard)
+    if heard.op is not None and after.state in _UNSETTLED:
+        after = _next_step(desk, draft, before, after, heard)
     if after is not before:
         draft.put(after)
     if draft.case.token.holder == after.id and _frees(before, after):

@@ -104,6 +104,19 @@ def _not_found_is_final(attempt: Attempt, news: Heard, traits: RailTraits, rules
     )
 
 
+def given_back(attempt: Attempt, news: Heard) -> Heard:
+    """Return news of a charge that stands, with all of it given back, as news that it was given back.
+
+    A rail may answer a refund with an error, keep that answer for its key, and have done it: then only asking
+    tells.
+    """
+    if attempt.state is not _S.RETURNING or news.said is not Said.CAPTURED or news.op is not Op.QUERY:
+        return news
+    if not 0 < attempt.captured_minor <= news.refunded_minor:
+        return news
+    return changed(news, said=Said.REFUNDED, amount=Money(attempt.amount.asset, news.refunded_minor))
+
+
 def learn(attempt: Attempt, news: Heard, traits: RailTraits, rules: Rules, now: datetime) -> Attempt:
     """Return the attempt as it stands after `news`; the very same object when the news changes nothing."""
     event = event_of(attempt, news, traits, rules)
