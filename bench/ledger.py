@@ -8,8 +8,8 @@ rounds' own ratios.
     hot       the same, with one merchant credited in half of all transfers
     large     1,000,000 accounts and 10,000,000 transfers there already, drawn evenly
 
-each with 100 and with 1,000 transfers to a commit, posted through `GroupCommitLane` by two callers, each
-waiting for its answer before it posts again. Statement index (marks and pointers) and hash chain are on: they
+each with 100 and with 1,000 transfers to a commit, posted through the writer's lane by two callers, each
+waiting for its answer before it posts again. Marks, indexes of the history and hash chain are on: they
 cannot be switched off.
 """
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import hashlib
 import os
 import shutil
@@ -36,8 +37,10 @@ from rich.progress import Progress
 import holdfast.domains
 from bench.report import report
 from holdfast.base.ids import AccountId, IdSource, TransferId
+from holdfast.base.limits import CLOCK_AHEAD_MS_MAX
+from holdfast.domains.ledger.checks import chains
 from holdfast.domains.ledger.model import NewAccount, NewTransfer
-from holdfast.domains.ledger.operations import GroupCommitLane, PostgresLedger, chains
+from holdfast.domains.ledger.operations import PostgresLedger, Seat
 from holdfast.domains.ledger.verify import verify
 from holdfast.platform import migrate
 from holdfast.platform.db import Database
@@ -53,6 +56,8 @@ MERCHANT = AccountId(2)
 OPENING_MINOR = 10**9
 CALLERS = 2
 SIZES = (100, 1000)
+DRAWN_PER_S = 350_000
+"""Transfers drawn beforehand for each second of measuring: more than are posted."""
 
 
 @dataclass(frozen=True)
@@ -176,19 +181,22 @@ class Books:
         self.traffic = Traffic(account_numbers(accounts), seed)
 
     @asynccontextmanager
-    async def lane(self, size: int) -> AsyncIterator[GroupCommitLane]:
+    async def lane(self, size: int) -> AsyncIterator[Seat]:
         database = Database(self.dsn, connections_min=1, connections_max=4)
         await database.open()
+        seat = Seat(database, batch_transfers_max=size)
         try:
-            yield GroupCommitLane(database, batch_transfers_max=size)
+            yield seat
         finally:
+            await seat.close()
             await database.close()
 
     async def fill(self, transfers: int, tick: Callable[[int], None]) -> None:
         """Open and fund the accounts, then post `transfers` in all, by the real path in large commits."""
         database = Database(self.dsn, connections_min=1, connections_max=4)
         await database.open()
-        ledger = PostgresLedger(database)
+        seat = Seat(database)
+        ledger = PostgresLedger(database, seat)
         accounts = self.traffic.accounts
         await ledger.open_accounts(
             [NewAccount(WORLD, "world", "CNY"), NewAccount(MERCHANT, "merchant", "CNY")]
@@ -201,6 +209,7 @@ class Books:
                     for i, n in enumerate(some)
                 ]
             )
+        await seat.close()
         await database.close()
         left = transfers - len(accounts)
         lists = self.traffic.funding(8192)
@@ -228,11 +237,18 @@ class Books:
             connection.execute("checkpoint")
 
     async def measure(self, into: Measured, size: int, seconds: float, *, hot: bool) -> None:
-        """Post for `seconds` and note the rate; lists are drawn before the clock starts."""
-        estimate = max(CALLERS, int(seconds * 70_000 / size))
-        lists = iter([chains(self.traffic.batch(size, hot=hot)) for _ in range(estimate)])
+        """Post for `seconds` and note the rate; lists are drawn before the clock starts.
+
+        They are drawn once the writer has been at work for a moment, since an id that is older than its
+        writer is looked up in the tables: in the product that is the first two seconds of a writer.
+        """
         async with self.lane(size) as lane:
             await lane.post(chains(self.traffic.batch(size, hot=hot)))
+            await asyncio.sleep(1.1 * CLOCK_AHEAD_MS_MAX / 1000)
+            estimate = max(CALLERS, int(seconds * DRAWN_PER_S / size))
+            lists = iter([chains(self.traffic.batch(size, hot=hot)) for _ in range(estimate)])
+            gc.collect()
+            gc.freeze()  # what was drawn is not the ledger's to look through
             with psycopg.connect(self.dsn, autocommit=True) as connection:
                 before = _wal_position(connection)
                 started = time.perf_counter()
@@ -252,6 +268,7 @@ class Books:
                 into.rates.append(posted / (time.perf_counter() - started))
                 into.wal_bytes += _wal_position(connection) - before
                 into.transfers += posted
+        gc.unfreeze()
 
 
 def _wal_position(connection: psycopg.Connection[tuple[object, ...]]) -> int:

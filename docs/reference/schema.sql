@@ -14,7 +14,7 @@ COMMENT ON SCHEMA jobs IS 'Background jobs and schedules, worked off by pgqueuer
 
 CREATE SCHEMA ledger;
 
-COMMENT ON SCHEMA ledger IS 'Double-entry ledger: accounts, transfers between them, balances, and the proof that nothing was altered.';
+COMMENT ON SCHEMA ledger IS 'Double-entry ledger: accounts, transfers between them, and the proof that nothing was altered.';
 
 CREATE SCHEMA merchants;
 
@@ -93,167 +93,109 @@ BEGIN
 END;
 $$;
 
-CREATE FUNCTION ledger.finish_v1(p_now timestamp with time zone, p_number bigint[], p_entries integer[], p_changed bigint[], p_debits bigint[], p_credits bigint[], p_debit_holds bigint[], p_credit_holds bigint[], p_entries_less integer[], p_last uuid[], p_id uuid[], p_debit bigint[], p_credit bigint[], p_asset smallint[], p_amount bigint[], p_kind smallint[], p_code integer[], p_debit_index integer[], p_credit_index integer[], p_debit_prev integer[], p_credit_prev integer[], p_expires timestamp with time zone[], p_metadata jsonb[], p_balancing smallint[], p_asked bigint[], p_pending uuid[], p_refused uuid[], p_refusal smallint[], OUT batch bigint, OUT at timestamp with time zone) RETURNS record
+CREATE FUNCTION ledger.commit_v1(p_epoch bigint, p_commits bigint, p_batch bigint, p_first_seq bigint, p_at timestamp with time zone, p_transfers integer, p_refusals integer, p_root bytea, p_hash bytea, p_early uuid[]) RETURNS void
     LANGUAGE plpgsql
-    SET plan_cache_mode TO 'force_generic_plan'
-    SET enable_seqscan TO 'off'
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
     AS $$
-declare
-    v_prior uuid[];
-    v_marked bigint[];
-    v_broken bigint;
 begin
-    update ledger.balances b
-    set debits_posted = b.debits_posted + p_debits[i],
-        credits_posted = b.credits_posted + p_credits[i],
-        debits_pending = b.debits_pending + p_debit_holds[i],
-        credits_pending = b.credits_pending + p_credit_holds[i],
-        entries = b.entries - p_entries_less[i],
-        last_transfer = case when p_last[i] = '00000000-0000-0000-0000-000000000000' then b.prior_transfer else p_last[i] end
-    from generate_series(1, cardinality(p_changed)) as i
-    where b.number = p_changed[i];
-    select array_agg(b.prior_transfer order by u.position),
-           array_agg(b.number) filter (where b.entries >> 6 <> (b.entries - u.added) >> 6),
-           min(b.number) filter (where
-               (b.rule = 1 and b.debits_posted + b.debits_pending > b.credits_posted and u.added > 0)
-               or (b.rule = 2 and b.credits_posted + b.credits_pending > b.debits_posted and u.added > 0)
-               or b.debits_posted + b.debits_pending - b.credits_posted > 9007199254740991
-               or b.credits_posted + b.credits_pending - b.debits_posted > 9007199254740991
-               or b.debits_posted + b.debits_pending > 2305843009213693952
-               or b.credits_posted + b.credits_pending > 2305843009213693952)
-    into v_prior, v_marked, v_broken
-    from unnest(p_number, p_entries) with ordinality as u (number, added, position)
-    left join ledger.balances b on b.number = u.number;
-    if v_broken is not null then
-        raise exception 'the rule of account % does not hold after the batch', v_broken using errcode = 'check_violation';
+    if p_hash is null then
+        update ledger.head set commits = p_commits where epoch = p_epoch and commits = p_commits - 1;
+    else
+        update ledger.head
+        set commits = p_commits, batch = p_batch, seq = p_first_seq + p_transfers - 1, at = p_at, hash = p_hash
+        where epoch = p_epoch and commits = p_commits - 1;
     end if;
-    select r.batch, r.at into batch, at from ledger.record_v1(
-        p_now, v_prior, p_id, p_debit, p_credit, p_asset, p_amount, p_kind, p_code, p_debit_index, p_credit_index,
-        p_debit_prev, p_credit_prev, p_expires, p_metadata, p_balancing, p_asked, p_pending, p_refused, p_refusal, v_marked) r;
+    if not found then
+        raise exception 'not the writer of this ledger any more' using errcode = 'HF002';
+    end if;
+    if p_hash is not null then
+        insert into ledger.batches (number, first_seq, at, transfers, refusals, root, hash, early)
+        values (p_batch, p_first_seq, p_at, p_transfers, p_refusals, p_root, p_hash, p_early);
+    end if;
 end $$;
 
-COMMENT ON FUNCTION ledger.finish_v1(p_now timestamp with time zone, p_number bigint[], p_entries integer[], p_changed bigint[], p_debits bigint[], p_credits bigint[], p_debit_holds bigint[], p_credit_holds bigint[], p_entries_less integer[], p_last uuid[], p_id uuid[], p_debit bigint[], p_credit bigint[], p_asset smallint[], p_amount bigint[], p_kind smallint[], p_code integer[], p_debit_index integer[], p_credit_index integer[], p_debit_prev integer[], p_credit_prev integer[], p_expires timestamp with time zone[], p_metadata jsonb[], p_balancing smallint[], p_asked bigint[], p_pending uuid[], p_refused uuid[], p_refusal smallint[], OUT batch bigint, OUT at timestamp with time zone) IS 'Corrects what post_v1 added in advance and records what was decided.';
+COMMENT ON FUNCTION ledger.commit_v1(p_epoch bigint, p_commits bigint, p_batch bigint, p_first_seq bigint, p_at timestamp with time zone, p_transfers integer, p_refusals integer, p_root bytea, p_hash bytea, p_early uuid[]) IS 'Moves the head on by one commit, or raises.';
 
-CREATE FUNCTION ledger.post_v1(p_now timestamp with time zone, p_plain boolean, p_strict boolean, p_number bigint[], p_account_asset smallint[], p_debits bigint[], p_credits bigint[], p_debit_holds bigint[], p_credit_holds bigint[], p_entries integer[], p_last uuid[], p_wanted boolean[], p_first_id uuid, p_last_id uuid, p_id uuid[], p_debit bigint[], p_credit bigint[], p_asset smallint[], p_amount bigint[], p_kind smallint[], p_code integer[], p_debit_index integer[], p_credit_index integer[], p_debit_prev integer[], p_credit_prev integer[], p_expires timestamp with time zone[], p_metadata jsonb[], OUT batch bigint, OUT at timestamp with time zone, OUT present bigint[], OUT number bigint[], OUT asset smallint[], OUT rule smallint[], OUT closed boolean[], OUT debits_posted bigint[], OUT credits_posted bigint[], OUT debits_pending bigint[], OUT credits_pending bigint[]) RETURNS record
-    LANGUAGE plpgsql
-    SET plan_cache_mode TO 'force_generic_plan'
-    SET enable_seqscan TO 'off'
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
-    AS $$
-declare
-    v_prior uuid[];
-    v_marked bigint[];
-    v_unsure bigint[];
-    v_clean boolean;
-begin
-    with changed as (
-        update ledger.balances b
-        set debits_posted = b.debits_posted + p_debits[i],
-            credits_posted = b.credits_posted + p_credits[i],
-            debits_pending = b.debits_pending + coalesce(p_debit_holds[i], 0),
-            credits_pending = b.credits_pending + coalesce(p_credit_holds[i], 0),
-            entries = b.entries + p_entries[i],
-            prior_transfer = b.last_transfer,
-            last_transfer = case when p_entries[i] = 0 then b.last_transfer else p_last[i] end
-        from generate_series(1, cardinality(p_number)) as i
-        where b.number = p_number[i]
-        returning b.number, b.prior_transfer, b.entries >> 6 <> (b.entries - p_entries[i]) >> 6 as marked,
-            b.closed or b.asset <> p_account_asset[i] or coalesce(p_wanted[i], false)
-            or (b.rule = 1 and b.credits_posted - p_credits[i] < b.debits_posted + b.debits_pending)
-            or (b.rule = 2 and b.debits_posted - p_debits[i] < b.credits_posted + b.credits_pending)
-            or b.debits_posted + b.debits_pending - (b.credits_posted - p_credits[i]) > 9007199254740991
-            or b.credits_posted + b.credits_pending - (b.debits_posted - p_debits[i]) > 9007199254740991
-            or b.debits_posted + b.debits_pending > 2305843009213693952
-            or b.credits_posted + b.credits_pending > 2305843009213693952 as unsure
-    )
-    select array_agg(c.number), array_agg(c.prior_transfer), array_agg(c.number) filter (where c.marked),
-           array_agg(c.number) filter (where c.unsure)
-    into present, v_prior, v_marked, v_unsure
-    from changed c;
-    if v_unsure is not null then
-        select array_agg(b.number), array_agg(b.asset), array_agg(b.rule), array_agg(b.closed),
-               array_agg(b.debits_posted - p_debits[i]), array_agg(b.credits_posted - p_credits[i]),
-               array_agg(b.debits_pending - coalesce(p_debit_holds[i], 0)),
-               array_agg(b.credits_pending - coalesce(p_credit_holds[i], 0))
-        into number, asset, rule, closed, debits_posted, credits_posted, debits_pending, credits_pending
-        from generate_series(1, cardinality(p_number)) as i join ledger.balances b on b.number = p_number[i]
-        where b.number = any (v_unsure);
-    end if;
-    v_clean := p_plain and number is null and present = p_number
-        and not (exists (select from ledger.transfers t where t.id between p_first_id and p_last_id)
-                 and exists (select from unnest(p_id) as u (id) join ledger.transfers t on t.id = u.id))
-        and not (exists (select from ledger.refusals t where t.id between p_first_id and p_last_id)
-                 and exists (select from unnest(p_id) as u (id) join ledger.refusals t on t.id = u.id));
-    if v_clean is not true then
-        if p_strict then
-            raise exception 'the batch needs a closer look' using errcode = 'HF001';
-        end if;
-        return;
-    end if;
-    present := null;
-    select r.batch, r.at into batch, at from ledger.record_v1(
-        p_now, v_prior, p_id, p_debit, p_credit, p_asset, p_amount, p_kind, p_code, p_debit_index, p_credit_index,
-        p_debit_prev, p_credit_prev, p_expires, p_metadata, null, null, null, null, null, v_marked) r;
-end $$;
-
-COMMENT ON FUNCTION ledger.post_v1(p_now timestamp with time zone, p_plain boolean, p_strict boolean, p_number bigint[], p_account_asset smallint[], p_debits bigint[], p_credits bigint[], p_debit_holds bigint[], p_credit_holds bigint[], p_entries integer[], p_last uuid[], p_wanted boolean[], p_first_id uuid, p_last_id uuid, p_id uuid[], p_debit bigint[], p_credit bigint[], p_asset smallint[], p_amount bigint[], p_kind smallint[], p_code integer[], p_debit_index integer[], p_credit_index integer[], p_debit_prev integer[], p_credit_prev integer[], p_expires timestamp with time zone[], p_metadata jsonb[], OUT batch bigint, OUT at timestamp with time zone, OUT present bigint[], OUT number bigint[], OUT asset smallint[], OUT rule smallint[], OUT closed boolean[], OUT debits_posted bigint[], OUT credits_posted bigint[], OUT debits_pending bigint[], OUT credits_pending bigint[]) IS 'Posts a batch in one round trip, or says which accounts the caller must look at.';
-
-CREATE FUNCTION ledger.record_v1(p_now timestamp with time zone, p_prior uuid[], p_id uuid[], p_debit bigint[], p_credit bigint[], p_asset smallint[], p_amount bigint[], p_kind smallint[], p_code integer[], p_debit_index integer[], p_credit_index integer[], p_debit_prev integer[], p_credit_prev integer[], p_expires timestamp with time zone[], p_metadata jsonb[], p_balancing smallint[], p_asked bigint[], p_pending uuid[], p_refused uuid[], p_refusal smallint[], p_marked bigint[], OUT batch bigint, OUT at timestamp with time zone) RETURNS record
+CREATE FUNCTION ledger.index_segment_v1(p_number integer) RETURNS void
     LANGUAGE plpgsql
     AS $$
 declare
-    v_chain integer := 0;
-    v_position bigint;
-    v_hash bytea;
+    v_name text := format('transfers_%s', lpad(p_number::text, 6, '0'));
 begin
-    while not pg_try_advisory_xact_lock(1279608914, v_chain) loop
-        v_chain := v_chain + 1;
-    end loop;
-    batch := nextval('ledger.batch_number');
-    select greatest(p_now, b.at) into at from ledger.batches b order by b.at desc limit 1;
-    at := coalesce(at, p_now);
-    select b.position, b.hash into v_position, v_hash from ledger.batches b where b.chain = v_chain order by b.position desc limit 1;
-    v_position := coalesce(v_position, 0) + 1;
-    v_hash := sha256(coalesce(v_hash, ''::bytea) || int8send(batch) || int2send(v_chain::smallint) || int8send(v_position)
-        || timestamptz_send(at) || array_send(p_id) || array_send(p_debit) || array_send(p_credit) || array_send(p_asset)
-        || array_send(p_amount) || array_send(p_kind) || array_send(p_code)
-        || coalesce(array_send(p_expires), ''::bytea) || coalesce(array_send(p_metadata), ''::bytea)
-        || coalesce(array_send(p_balancing), ''::bytea) || coalesce(array_send(p_asked), ''::bytea)
-        || coalesce(array_send(p_pending), ''::bytea) || coalesce(array_send(p_refused), ''::bytea)
-        || coalesce(array_send(p_refusal), ''::bytea));
-    insert into ledger.transfers (id, seq, at, debit, credit, amount, debit_prev, credit_prev, code, asset, kind,
-                                  balancing, asked, pending_id, expires_at, metadata)
-    select p_id[i], batch * 8192 + i - 1, at, p_debit[i], p_credit[i], p_amount[i],
-           case when p_debit_prev[i] = 0 then p_prior[p_debit_index[i]] else p_id[p_debit_prev[i]] end,
-           case when p_credit_prev[i] = 0 then p_prior[p_credit_index[i]] else p_id[p_credit_prev[i]] end,
-           p_code[i], p_asset[i], p_kind[i], p_balancing[i], p_asked[i], p_pending[i], p_expires[i], p_metadata[i]
-    from generate_series(1, cardinality(p_id)) as i;
-    if 1 = any (p_kind) then
-        insert into ledger.open_holds (id, debit, credit, asset, amount, expires_at)
-        select p_id[i], p_debit[i], p_credit[i], p_asset[i], p_amount[i], p_expires[i]
-        from generate_series(1, cardinality(p_id)) as i where p_kind[i] = 1;
-    end if;
-    if p_pending is not null then
-        delete from ledger.open_holds h using unnest(p_pending) as u (id) where h.id = u.id;
-    end if;
-    if p_refused is not null then
-        insert into ledger.refusals (id, seq, at, outcome)
-        select u.id, batch * 8192 + u.position - 1, at, u.outcome
-        from unnest(p_refused, p_refusal) with ordinality as u (id, outcome, position);
-    end if;
-    if p_marked is not null then
-        insert into ledger.marks (account, entries, at, last_transfer, debits_posted, credits_posted, debits_pending, credits_pending)
-        select b.number, b.entries, at, b.last_transfer, b.debits_posted, b.credits_posted, b.debits_pending, b.credits_pending
-        from ledger.balances b where b.number = any (p_marked);
-    end if;
-    insert into ledger.batches (number, chain, position, at, transfers, refusals, hash)
-    values (batch, v_chain, v_position, at, cardinality(p_id), coalesce(cardinality(p_refused), 0), v_hash);
+    execute format('create index on ledger.%I (debit, seq)', v_name);
+    execute format('create index on ledger.%I (credit, seq)', v_name);
+    update ledger.segments set indexed = true where number = p_number;
 end $$;
 
-COMMENT ON FUNCTION ledger.record_v1(p_now timestamp with time zone, p_prior uuid[], p_id uuid[], p_debit bigint[], p_credit bigint[], p_asset smallint[], p_amount bigint[], p_kind smallint[], p_code integer[], p_debit_index integer[], p_credit_index integer[], p_debit_prev integer[], p_credit_prev integer[], p_expires timestamp with time zone[], p_metadata jsonb[], p_balancing smallint[], p_asked bigint[], p_pending uuid[], p_refused uuid[], p_refusal smallint[], p_marked bigint[], OUT batch bigint, OUT at timestamp with time zone) IS 'Appends decided transfers, holds, refusals, marks and the batch with its hash.';
+COMMENT ON FUNCTION ledger.index_segment_v1(p_number integer) IS 'Builds the indexes of the history of a segment.';
+
+CREATE FUNCTION ledger.mark_segment_v1(p_number integer) RETURNS void
+    LANGUAGE plpgsql
+    AS $_$
+declare
+    v_table text := format('transfers_%s', lpad(p_number::text, 6, '0'));
+    v_low bigint := p_number::bigint << 20;
+begin
+    if exists (select from ledger.segments where number <= p_number and (last_seq is null or (number < p_number and not marked))) then
+        raise exception 'segment % is still written, or one before it lacks its marks', p_number;
+    end if;
+    execute format($q$
+        with touched as materialized (
+            select v.account, max(t.seq) as seq, count(*) as entries,
+                   coalesce(sum(t.amount) filter (where v.debit and t.kind in (0, 2)), 0)::bigint as debits_posted,
+                   coalesce(sum(t.amount) filter (where not v.debit and t.kind in (0, 2)), 0)::bigint as credits_posted,
+                   coalesce(sum(case when t.kind = 1 then t.amount else -t.held end) filter (where v.debit and t.kind <> 0), 0)::bigint as debits_pending,
+                   coalesce(sum(case when t.kind = 1 then t.amount else -t.held end) filter (where not v.debit and t.kind <> 0), 0)::bigint as credits_pending
+            from ledger.%1$I t cross join lateral (values (t.debit, true), (t.credit, false)) as v (account, debit)
+            group by v.account
+        )
+        insert into ledger.marks (account, seq, entries, debits_posted, credits_posted, debits_pending, credits_pending)
+        select t.account, t.seq, coalesce(m.entries, 0) + t.entries,
+               coalesce(m.debits_posted, 0) + t.debits_posted, coalesce(m.credits_posted, 0) + t.credits_posted,
+               coalesce(m.debits_pending, 0) + t.debits_pending, coalesce(m.credits_pending, 0) + t.credits_pending
+        from touched t
+        left join lateral (
+            select * from ledger.marks m where m.account = t.account and m.seq < %2$s order by m.seq desc limit 1
+        ) m on true
+        where not exists (select from ledger.marks l where l.account = t.account and l.seq >= t.seq and l.seq < %3$s)
+        on conflict do nothing$q$, v_table, v_low, v_low + (1 << 20));
+    update ledger.segments set marked = true where number = p_number;
+end $_$;
+
+COMMENT ON FUNCTION ledger.mark_segment_v1(p_number integer) IS 'Writes the marks that a segment lacks.';
+
+CREATE FUNCTION ledger.open_segment_v1(p_number integer, p_at timestamp with time zone, p_history boolean) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_name text := format('transfers_%s', lpad(p_number::text, 6, '0'));
+begin
+    execute format('create table ledger.%I (like ledger.transfers including defaults including constraints) '
+        'with (fillfactor = 100, autovacuum_analyze_scale_factor = 0.2)', v_name);
+    execute format('create unique index on ledger.%I (id)', v_name);
+    execute format('create index %I on ledger.%I using brin (seq) with (pages_per_range = 32, autosummarize = on)', v_name || '_seq', v_name);
+    execute format('create unique index on ledger.%I (pending_id) where pending_id is not null', v_name);
+    insert into ledger.segments (number, opened_at, indexed) values (p_number, p_at, p_history);
+    if p_history then
+        perform ledger.index_segment_v1(p_number);
+    end if;
+    execute format('alter table ledger.transfers attach partition ledger.%I for values from (%s) to (%s)',
+        v_name, p_number::bigint << 20, (p_number + 1)::bigint << 20);
+end $$;
+
+COMMENT ON FUNCTION ledger.open_segment_v1(p_number integer, p_at timestamp with time zone, p_history boolean) IS 'Adds a partition of transfers.';
+
+CREATE FUNCTION ledger.seal_segment_v1(p_number integer) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+    update ledger.segments s set last_seq = b.last_seq, last_at = b.at
+    from (select first_seq + transfers - 1 as last_seq, at from ledger.batches
+          where first_seq < (p_number + 1)::bigint << 20 and transfers > 0 order by first_seq desc limit 1) b
+    where s.number = p_number and s.last_seq is null;
+    perform brin_summarize_new_values(format('ledger.transfers_%s_seq', lpad(p_number::text, 6, '0'))::regclass);
+end $$;
+
+COMMENT ON FUNCTION ledger.seal_segment_v1(p_number integer) IS 'Notes where a segment ended.';
 
 CREATE TABLE idempotency.answers (
     caller text NOT NULL,
@@ -431,12 +373,17 @@ CREATE TABLE ledger.accounts (
     code text NOT NULL,
     asset smallint NOT NULL,
     rule smallint NOT NULL,
+    place integer NOT NULL,
+    limit_minor bigint DEFAULT 0 NOT NULL,
+    closed boolean DEFAULT false NOT NULL,
     opened_at timestamp with time zone NOT NULL,
+    CONSTRAINT accounts_limit_minor_check CHECK ((limit_minor >= 0)),
     CONSTRAINT accounts_number_check CHECK ((number > 0)),
+    CONSTRAINT accounts_place_check CHECK ((place >= 0)),
     CONSTRAINT accounts_rule_check CHECK (((rule >= 0) AND (rule <= 2)))
 );
 
-COMMENT ON TABLE ledger.accounts IS 'What an account is; one row for each, never changed.';
+COMMENT ON TABLE ledger.accounts IS 'What an account is; only its limit and whether it is closed ever change.';
 
 COMMENT ON COLUMN ledger.accounts.number IS 'Chosen by whoever opens the account.';
 
@@ -446,93 +393,93 @@ COMMENT ON COLUMN ledger.accounts.asset IS 'ISO 4217 number, or a number of ours
 
 COMMENT ON COLUMN ledger.accounts.rule IS '0 free, 1 debits must not exceed credits, 2 credits must not exceed debits.';
 
-CREATE TABLE ledger.balances (
-    number bigint NOT NULL,
-    debits_posted bigint DEFAULT 0 NOT NULL,
-    credits_posted bigint DEFAULT 0 NOT NULL,
-    debits_pending bigint DEFAULT 0 NOT NULL,
-    credits_pending bigint DEFAULT 0 NOT NULL,
-    entries bigint DEFAULT 0 NOT NULL,
-    last_transfer uuid DEFAULT '00000000-0000-0000-0000-000000000000'::uuid NOT NULL,
-    prior_transfer uuid DEFAULT '00000000-0000-0000-0000-000000000000'::uuid NOT NULL,
-    asset smallint NOT NULL,
-    rule smallint NOT NULL,
-    closed boolean DEFAULT false NOT NULL,
-    CONSTRAINT balances_check CHECK ((LEAST(debits_posted, credits_posted, debits_pending, credits_pending) >= 0))
-)
-WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0.05');
+COMMENT ON COLUMN ledger.accounts.place IS 'Where the writer keeps it: 0, 1, 2 … in the order of opening.';
 
-COMMENT ON TABLE ledger.balances IS 'The sums of each account so far, minor units. Half of each page is kept free so that updates stay on it; no changing column is indexed. Rules and upper bounds are checked by the functions below, when a whole batch has been added.';
+COMMENT ON COLUMN ledger.accounts.limit_minor IS 'By how much the rule may be exceeded now, minor units: a credit limit. `limits` has its history.';
 
-COMMENT ON COLUMN ledger.balances.entries IS 'How many transfers have touched the account.';
-
-COMMENT ON COLUMN ledger.balances.last_transfer IS 'Newest transfer that touched the account; nil when there is none.';
-
-COMMENT ON COLUMN ledger.balances.prior_transfer IS 'Newest transfer before the batch that last touched the account.';
-
-COMMENT ON COLUMN ledger.balances.asset IS 'Copied from accounts, so that posting reads one row.';
-
-COMMENT ON COLUMN ledger.balances.rule IS 'Copied from accounts, so that posting reads one row.';
-
-COMMENT ON COLUMN ledger.balances.closed IS 'A closed account takes part in nothing but the release of holds.';
-
-CREATE SEQUENCE ledger.batch_number
-    START WITH 1
-    INCREMENT BY 1
-    NO MINVALUE
-    NO MAXVALUE
-    CACHE 1;
-
-COMMENT ON SEQUENCE ledger.batch_number IS 'Numbers batches; drawn after the accounts are locked, so it rises along every account.';
+COMMENT ON COLUMN ledger.accounts.closed IS 'A closed account takes part in nothing but the release of holds.';
 
 CREATE TABLE ledger.batches (
     number bigint NOT NULL,
-    chain smallint NOT NULL,
-    "position" bigint NOT NULL,
+    first_seq bigint NOT NULL,
     at timestamp with time zone NOT NULL,
     transfers integer NOT NULL,
     refusals integer NOT NULL,
-    hash bytea NOT NULL
+    root bytea NOT NULL,
+    hash bytea NOT NULL,
+    early uuid[]
 );
 
-COMMENT ON TABLE ledger.batches IS 'One row for each committed batch, linked by hash to the one before it on its chain.';
+COMMENT ON TABLE ledger.batches IS 'One row for each committed batch of transfers, linked by hash to the one before.';
 
-COMMENT ON COLUMN ledger.batches.chain IS 'Batches that are under way at the same time are on different chains, so that none waits for another''s commit.';
+COMMENT ON COLUMN ledger.batches.number IS '1, 2, 3 … without gaps.';
 
-COMMENT ON COLUMN ledger.batches.at IS 'Never earlier than any batch committed before: along each account time never goes back.';
+COMMENT ON COLUMN ledger.batches.first_seq IS 'Number of its first transfer, or, without transfers, of the next that will be made.';
 
-COMMENT ON COLUMN ledger.batches.hash IS 'SHA-256 over the hash before it on the chain and the rows of the batch; see docs/reference/ledger.md.';
+COMMENT ON COLUMN ledger.batches.at IS 'Never earlier than any batch before.';
+
+COMMENT ON COLUMN ledger.batches.root IS 'Merkle root of its transfers; see docs/reference/ledger.md.';
+
+COMMENT ON COLUMN ledger.batches.hash IS 'SHA-256 over the hash before it, this row and its refusals; see docs/reference/ledger.md.';
+
+COMMENT ON COLUMN ledger.batches.early IS 'Ids whose own time lay ahead of the writer''s clock: they are looked up always.';
+
+CREATE TABLE ledger.head (
+    one boolean DEFAULT true NOT NULL,
+    epoch bigint NOT NULL,
+    commits bigint NOT NULL,
+    batch bigint NOT NULL,
+    seq bigint NOT NULL,
+    at timestamp with time zone NOT NULL,
+    hash bytea NOT NULL,
+    CONSTRAINT head_one_check CHECK (one)
+)
+WITH (fillfactor='10');
+
+COMMENT ON TABLE ledger.head IS 'Where the ledger stands: one row, moved on by every commit. It fences: a commit must name the epoch and the commit before it.';
+
+COMMENT ON COLUMN ledger.head.epoch IS 'Of the writer that may commit.';
+
+COMMENT ON COLUMN ledger.head.commits IS 'Commits so far, those without transfers too.';
+
+COMMENT ON COLUMN ledger.head.batch IS 'Number of the newest batch.';
+
+COMMENT ON COLUMN ledger.head.seq IS 'Number of the newest transfer.';
+
+COMMENT ON COLUMN ledger.head.hash IS 'Hash of the newest batch.';
+
+CREATE TABLE ledger.limits (
+    account bigint NOT NULL,
+    seq bigint NOT NULL,
+    at timestamp with time zone NOT NULL,
+    limit_minor bigint NOT NULL,
+    CONSTRAINT limits_limit_minor_check CHECK ((limit_minor >= 0))
+);
+
+COMMENT ON TABLE ledger.limits IS 'Every change of an account''s credit limit.';
+
+COMMENT ON COLUMN ledger.limits.seq IS 'It holds from the transfer with this number on.';
 
 CREATE TABLE ledger.marks (
     account bigint NOT NULL,
+    seq bigint NOT NULL,
     entries bigint NOT NULL,
-    at timestamp with time zone NOT NULL,
-    last_transfer uuid NOT NULL,
     debits_posted bigint NOT NULL,
     credits_posted bigint NOT NULL,
     debits_pending bigint NOT NULL,
     credits_pending bigint NOT NULL
 );
 
-COMMENT ON TABLE ledger.marks IS 'Sparse index of each account''s history: the balance after a batch, about every 64 entries.';
+COMMENT ON TABLE ledger.marks IS 'Sparse balances, about every 64 entries of an account, written behind: a balance is a mark and the few transfers after it. One that is missing in a segment that is not `marked` only makes the way longer.';
+
+COMMENT ON COLUMN ledger.marks.seq IS 'The balance after all transfers up to this number.';
 
 COMMENT ON COLUMN ledger.marks.entries IS 'How many transfers had touched the account by then.';
 
-CREATE TABLE ledger.open_holds (
-    id uuid NOT NULL,
-    debit bigint NOT NULL,
-    credit bigint NOT NULL,
-    asset smallint NOT NULL,
-    amount bigint NOT NULL,
-    expires_at timestamp with time zone,
-    CONSTRAINT open_holds_amount_check CHECK ((amount > 0))
-);
-
-COMMENT ON TABLE ledger.open_holds IS 'Pending transfers that are neither settled nor released yet; follows from transfers.';
-
 CREATE TABLE ledger.refusals (
     id uuid NOT NULL,
-    seq bigint NOT NULL,
+    batch bigint NOT NULL,
+    "position" integer NOT NULL,
     at timestamp with time zone NOT NULL,
     outcome smallint NOT NULL,
     CONSTRAINT refusals_outcome_check CHECK ((outcome > 1))
@@ -540,42 +487,72 @@ CREATE TABLE ledger.refusals (
 
 COMMENT ON TABLE ledger.refusals IS 'Ids whose transfer was refused because of the state of the ledger: they stay refused.';
 
-COMMENT ON COLUMN ledger.refusals.seq IS 'batches.number * 8192 + position among the refusals of the batch.';
+COMMENT ON COLUMN ledger.refusals."position" IS 'Place among the refusals of the batch, from 0.';
 
 COMMENT ON COLUMN ledger.refusals.outcome IS 'Number of the refusal, as in the table of outcomes.';
 
+CREATE TABLE ledger.segments (
+    number integer NOT NULL,
+    opened_at timestamp with time zone NOT NULL,
+    last_at timestamp with time zone,
+    last_seq bigint,
+    indexed boolean NOT NULL,
+    marked boolean DEFAULT false NOT NULL
+);
+
+COMMENT ON TABLE ledger.segments IS 'Partitions of transfers: segment n holds the numbers from n * 2^20 and is the table transfers_<n>.';
+
+COMMENT ON COLUMN ledger.segments.opened_at IS 'No transfer in it is older.';
+
+COMMENT ON COLUMN ledger.segments.last_at IS 'Time of its newest transfer; null while it is being written.';
+
+COMMENT ON COLUMN ledger.segments.last_seq IS 'Number of its newest transfer; null while it is being written.';
+
+COMMENT ON COLUMN ledger.segments.indexed IS 'Whether an account''s history is found by index: at once where little is written, else built behind.';
+
+COMMENT ON COLUMN ledger.segments.marked IS 'Whether each account that it touches has a mark in it, at or after its last transfer there. Then so have all segments before it.';
+
+CREATE TABLE ledger.snapshots (
+    seq bigint NOT NULL,
+    batch bigint NOT NULL,
+    at timestamp with time zone NOT NULL,
+    payload bytea NOT NULL
+);
+ALTER TABLE ONLY ledger.snapshots ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+COMMENT ON TABLE ledger.snapshots IS 'Every balance and open hold at once, written behind: a new writer starts from the newest and reads what came after. The last two are kept.';
+
+COMMENT ON COLUMN ledger.snapshots.seq IS 'After all transfers up to this number.';
+
 CREATE TABLE ledger.transfers (
-    id uuid NOT NULL,
     seq bigint NOT NULL,
     at timestamp with time zone NOT NULL,
     debit bigint NOT NULL,
     credit bigint NOT NULL,
     amount bigint NOT NULL,
-    debit_prev uuid NOT NULL,
-    credit_prev uuid NOT NULL,
+    id uuid NOT NULL,
     code integer NOT NULL,
     asset smallint NOT NULL,
     kind smallint NOT NULL,
     balancing smallint,
     asked bigint,
+    held bigint,
     pending_id uuid,
     expires_at timestamp with time zone,
     metadata jsonb,
     CONSTRAINT transfers_check CHECK (((amount > 0) AND (debit <> credit)))
 )
-WITH (fillfactor='100', autovacuum_analyze_scale_factor='0.2');
+PARTITION BY RANGE (seq);
 
-COMMENT ON TABLE ledger.transfers IS 'Every transfer that was made. Never updated, never deleted; a correction is a new transfer.';
+COMMENT ON TABLE ledger.transfers IS 'Every transfer that was made, in segments of 2^20 numbers. Never updated, never deleted; a correction is a new transfer.';
 
-COMMENT ON COLUMN ledger.transfers.id IS 'Chosen by whoever asks, time-ordered, so that new ones go to the right edge of the index.';
+COMMENT ON COLUMN ledger.transfers.seq IS 'Rises by one within a batch, and from batch to batch; where a segment ends early, numbers are left out.';
 
-COMMENT ON COLUMN ledger.transfers.seq IS 'batches.number * 8192 + position in the batch: rises along every account.';
+COMMENT ON COLUMN ledger.transfers.at IS 'Time of its batch.';
 
 COMMENT ON COLUMN ledger.transfers.amount IS 'What it moved, reserved or released, minor units.';
 
-COMMENT ON COLUMN ledger.transfers.debit_prev IS 'The transfer before this one on the debit account; nil when it is the first.';
-
-COMMENT ON COLUMN ledger.transfers.credit_prev IS 'The transfer before this one on the credit account; nil when it is the first.';
+COMMENT ON COLUMN ledger.transfers.id IS 'Chosen by whoever asks, time-ordered, so that new ones go to the right edge of the index.';
 
 COMMENT ON COLUMN ledger.transfers.code IS 'The caller''s own reason code.';
 
@@ -585,7 +562,41 @@ COMMENT ON COLUMN ledger.transfers.balancing IS '1 as much as the debit account 
 
 COMMENT ON COLUMN ledger.transfers.asked IS 'Amount asked for where it differs from the amount; -1 when all was asked for.';
 
+COMMENT ON COLUMN ledger.transfers.held IS 'What the pending transfer that this one settles or releases had reserved.';
+
 COMMENT ON COLUMN ledger.transfers.pending_id IS 'The pending transfer that this one settles or releases.';
+
+CREATE TABLE ledger.tree_nodes (
+    level smallint NOT NULL,
+    number bigint NOT NULL,
+    hash bytea NOT NULL,
+    CONSTRAINT tree_nodes_hash_check CHECK ((octet_length(hash) = 32)),
+    CONSTRAINT tree_nodes_level_check CHECK ((level = ANY (ARRAY[10, 20, 30, 40]))),
+    CONSTRAINT tree_nodes_number_check CHECK ((number >= 0))
+);
+
+COMMENT ON TABLE ledger.tree_nodes IS 'Complete subtrees of the Merkle tree over all batches, kept by whoever first needs them for a receipt. One that is missing is computed again.';
+
+COMMENT ON COLUMN ledger.tree_nodes.level IS 'It stands over 2^level batches.';
+
+COMMENT ON COLUMN ledger.tree_nodes.number IS 'Place among those of its level: the first batch under it is number * 2^level + 1.';
+
+COMMENT ON COLUMN ledger.tree_nodes.hash IS 'As in RFC 6962; the leaves are the hashes of batches.';
+
+CREATE TABLE ledger.writer (
+    one boolean DEFAULT true NOT NULL,
+    epoch bigint NOT NULL,
+    holder text NOT NULL,
+    address text NOT NULL,
+    token bytea NOT NULL,
+    alive_until timestamp with time zone NOT NULL,
+    CONSTRAINT writer_one_check CHECK (one)
+)
+WITH (fillfactor='10');
+
+COMMENT ON TABLE ledger.writer IS 'Who writes, where others reach it, and until when it counts as alive; the database''s own clock decides.';
+
+COMMENT ON COLUMN ledger.writer.token IS 'What others show when they call: whoever can read this may.';
 
 CREATE TABLE merchants.keys (
     digest bytea NOT NULL,
@@ -1076,26 +1087,35 @@ ALTER TABLE ONLY ledger.accounts
 ALTER TABLE ONLY ledger.accounts
     ADD CONSTRAINT accounts_pkey PRIMARY KEY (number);
 
-ALTER TABLE ONLY ledger.balances
-    ADD CONSTRAINT balances_pkey PRIMARY KEY (number);
-
-ALTER TABLE ONLY ledger.batches
-    ADD CONSTRAINT batches_chain_position_key UNIQUE (chain, "position");
+ALTER TABLE ONLY ledger.accounts
+    ADD CONSTRAINT accounts_place_key UNIQUE (place);
 
 ALTER TABLE ONLY ledger.batches
     ADD CONSTRAINT batches_pkey PRIMARY KEY (number);
 
-ALTER TABLE ONLY ledger.marks
-    ADD CONSTRAINT marks_pkey PRIMARY KEY (account, entries);
+ALTER TABLE ONLY ledger.head
+    ADD CONSTRAINT head_pkey PRIMARY KEY (one);
 
-ALTER TABLE ONLY ledger.open_holds
-    ADD CONSTRAINT open_holds_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY ledger.limits
+    ADD CONSTRAINT limits_pkey PRIMARY KEY (account, seq);
+
+ALTER TABLE ONLY ledger.marks
+    ADD CONSTRAINT marks_pkey PRIMARY KEY (account, seq);
 
 ALTER TABLE ONLY ledger.refusals
     ADD CONSTRAINT refusals_pkey PRIMARY KEY (id);
 
-ALTER TABLE ONLY ledger.transfers
-    ADD CONSTRAINT transfers_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY ledger.segments
+    ADD CONSTRAINT segments_pkey PRIMARY KEY (number);
+
+ALTER TABLE ONLY ledger.snapshots
+    ADD CONSTRAINT snapshots_pkey PRIMARY KEY (seq);
+
+ALTER TABLE ONLY ledger.tree_nodes
+    ADD CONSTRAINT tree_nodes_pkey PRIMARY KEY (level, number);
+
+ALTER TABLE ONLY ledger.writer
+    ADD CONSTRAINT writer_pkey PRIMARY KEY (one);
 
 ALTER TABLE ONLY merchants.keys
     ADD CONSTRAINT keys_pkey PRIMARY KEY (digest);
@@ -1228,43 +1248,45 @@ COMMENT ON INDEX ledger.accounts_code_key IS 'Finding an account by its name.';
 
 COMMENT ON INDEX ledger.accounts_pkey IS 'Opening and describing accounts by number.';
 
-COMMENT ON INDEX ledger.balances_pkey IS 'Locking and updating the accounts of a batch; balances by number.';
+COMMENT ON INDEX ledger.accounts_place_key IS 'Accounts opened since a snapshot.';
 
-CREATE INDEX batches_at ON ledger.batches USING btree (at);
+CREATE INDEX batches_at ON ledger.batches USING btree (at, number);
 
-COMMENT ON INDEX ledger.batches_at IS 'The newest time so far.';
+COMMENT ON INDEX ledger.batches_at IS 'The newest batch at a moment.';
 
-COMMENT ON INDEX ledger.batches_chain_position_key IS 'The head of a chain.';
+CREATE INDEX batches_early ON ledger.batches USING btree (number) WHERE (early IS NOT NULL);
+
+COMMENT ON INDEX ledger.batches_early IS 'Ids that a new writer must know of.';
+
+CREATE INDEX batches_first_seq ON ledger.batches USING btree (first_seq);
+
+COMMENT ON INDEX ledger.batches_first_seq IS 'The batch of a transfer.';
 
 COMMENT ON INDEX ledger.batches_pkey IS 'Verification in order.';
 
-CREATE INDEX marks_at ON ledger.marks USING btree (account, at);
+COMMENT ON INDEX ledger.head_pkey IS 'The one row.';
 
-COMMENT ON INDEX ledger.marks_at IS 'The first mark after a moment.';
+COMMENT ON INDEX ledger.limits_pkey IS 'The limit of an account at a transfer.';
 
-COMMENT ON INDEX ledger.marks_pkey IS 'Marks of an account in order; at rises with entries, so a past moment is found by it too.';
+COMMENT ON INDEX ledger.marks_pkey IS 'The newest mark of an account at a moment.';
 
-CREATE INDEX open_holds_expiry ON ledger.open_holds USING btree (expires_at) WHERE (expires_at IS NOT NULL);
+CREATE INDEX refusals_batch ON ledger.refusals USING brin (batch) WITH (pages_per_range='32', autosummarize='on');
 
-COMMENT ON INDEX ledger.open_holds_expiry IS 'Holds that have lapsed, oldest first.';
-
-COMMENT ON INDEX ledger.open_holds_pkey IS 'Settling and releasing by id.';
+COMMENT ON INDEX ledger.refusals_batch IS 'Refusals of a batch.';
 
 COMMENT ON INDEX ledger.refusals_pkey IS 'The same answer for an id that was refused before.';
 
-CREATE INDEX refusals_seq ON ledger.refusals USING brin (seq) WITH (pages_per_range='32', autosummarize='on');
+COMMENT ON INDEX ledger.segments_pkey IS 'Segments in order.';
 
-COMMENT ON INDEX ledger.refusals_seq IS 'Refusals of a batch.';
+CREATE INDEX segments_unmarked ON ledger.segments USING btree (number) WHERE (NOT marked);
 
-CREATE UNIQUE INDEX transfers_pending ON ledger.transfers USING btree (pending_id) WHERE (pending_id IS NOT NULL);
+COMMENT ON INDEX ledger.segments_unmarked IS 'The segments that a balance of now adds up.';
 
-COMMENT ON INDEX ledger.transfers_pending IS 'A pending transfer is settled or released at most once; find what became of it.';
+COMMENT ON INDEX ledger.snapshots_pkey IS 'The newest snapshot.';
 
-COMMENT ON INDEX ledger.transfers_pkey IS 'Duplicates; find by id; the walk of a statement.';
+COMMENT ON INDEX ledger.tree_nodes_pkey IS 'Subtrees of a proof.';
 
-CREATE INDEX transfers_seq ON ledger.transfers USING brin (seq) WITH (pages_per_range='32', autosummarize='on');
-
-COMMENT ON INDEX ledger.transfers_seq IS 'Transfers of a batch, and transfers in order; small, since rows are appended in about this order.';
+COMMENT ON INDEX ledger.writer_pkey IS 'The one row.';
 
 CREATE INDEX keys_by_merchant ON merchants.keys USING btree (merchant, created_at);
 

@@ -16,12 +16,13 @@ from holdfast.base.clock import Clock, SystemClock
 from holdfast.base.ids import IdSource, PaymentId, public
 from holdfast.base.limits import LEASE_MARGIN_S
 from holdfast.domains.instruments import Instruments
-from holdfast.domains.ledger.operations import GroupCommitLane, PostgresLedger
+from holdfast.domains.ledger.operations import PostgresLedger, Seat
 from holdfast.domains.merchants import Merchants
 from holdfast.domains.payments.ports import Rail, RailEvent
 from holdfast.domains.payments.rules.cascade import BALANCE_RAIL
 from holdfast.domains.payments.rules.routing import Router, RoutingSettings
 from holdfast.domains.payments.store import PostgresBook
+from holdfast.domains.webhooks import store as webhook_store
 from holdfast.flows import chart
 from holdfast.flows.desk import Desk, PaySettings
 from holdfast.platform import metrics
@@ -32,8 +33,6 @@ from holdfast.platform.log import logger
 from holdfast.platform.postgres import database_dsn
 
 _log: Final = logger(__name__)
-_COMMITS_MAX: Final = 2
-"""Commits under way at a time in one process: one works in the database while the next is made ready."""
 
 Verifier = Callable[[Mapping[str, str], bytes], RailEvent | None]
 """Checks a rail's message (its headers in small letters and its body) and reads it.
@@ -51,7 +50,7 @@ class App:
     ids: IdSource
     entropy: Callable[[int], bytes]
     database: Database
-    lane: GroupCommitLane
+    lane: Seat
     ledger: PostgresLedger
     book: PostgresBook
     merchants: Merchants
@@ -73,11 +72,14 @@ class App:
         """Let go of connections; what is under way has been journaled and goes on elsewhere."""
         for closer in self.closers:
             await closer()
+        await self.lane.close()
         await self.database.close()
 
 
-async def open_app(config: Config, *, clock: Clock | None = None) -> App:
+async def open_app(config: Config, *, clock: Clock | None = None, patience_s: float = 0.0) -> App:
     """Open everything for one process. The database must be there and migrated.
+
+    `patience_s`: for so long it leaves an empty seat at the ledger to processes that need it more.
 
     Raises: `NoDatabase`, `DatabaseUnavailable`.
     """
@@ -85,8 +87,11 @@ async def open_app(config: Config, *, clock: Clock | None = None) -> App:
     time = clock or SystemClock()
     database = Database(dsn, connections_max=config.database_connections_max)
     await database.open()
-    lane = GroupCommitLane(database, time, commits_max=_COMMITS_MAX)
-    ledger = PostgresLedger(database, time)
+    lane = Seat(
+        database, time, listen=config.ledger_listen, folder=config.data_dir / "ledger", patience_s=patience_s
+    )
+    lane.open()
+    ledger = PostgresLedger(database, lane)
     rails, verifiers, closers = open_rails(config, time)
     rails[BALANCE_RAIL] = BookRail(ledger, payer=chart.payer, clearing=chart.rail)
     book = PostgresBook(database)
@@ -126,6 +131,10 @@ def _settings(rails: Mapping[str, Rail]) -> PaySettings:
 
 def _now_ms(clock: Clock) -> Callable[[], int]:
     return lambda: int(clock.now().timestamp() * 1000)
+
+
+KNOWN_BESIDES: Final = (webhook_store,)
+"""Stores whose rows the writer of the ledger commits for other processes, though this one may not use them."""
 
 
 class Entropy:

@@ -43,6 +43,8 @@ _HOUSEKEEPING: Final = "17 * * * *"
 _SETTLEMENT: Final = "41 3 * * *"
 """Daily, when most providers have closed their day. `holdfast settle` does the same by hand."""
 _ROUNDS_MAX: Final = 200
+_PATIENCE_S: Final = 0.5
+"""How long the worker leaves the ledger's empty seat to a server, where payments arrive."""
 _log = log.logger(__name__)
 
 
@@ -67,7 +69,7 @@ def main(config: Config) -> None:
 
 
 async def _run(config: Config) -> None:
-    app = await open_app(config)
+    app = await open_app(config, patience_s=_PATIENCE_S)
     try:
         await asyncio.to_thread(migrate.require, app.database.dsn, migrate.shipped())
         await Worker(app).run()

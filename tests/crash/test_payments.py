@@ -258,19 +258,26 @@ def check_ledger(connection: psycopg.Connection[Any], dsn: str, books: dict[str,
     assert report.sound, report.findings
     assert report.transfers > 0
     for name in RAILS:
-        account = chart.rail(name, "CNY").number
-        owed = rows(
-            connection,
-            f"""select b.debits_posted - b.credits_posted, b.debits_pending, b.credits_pending
-                from ledger.balances b where b.number = {int(account)}""",
-        )
+        owed = owed_by(connection, chart.rail(name, "CNY").number)
         held = books[name]["totals"].get("cny", books[name]["totals"].get("CNY", {})).get("kept_minor", 0)
         assert owed == [(held, 0, 0)], f"{name} holds {held} for us, our books say {owed}"
-    doubt = chart.in_doubt("CNY").number
-    assert rows(
+    assert owed_by(connection, chart.in_doubt("CNY").number) == [(0, 0, 0)]
+
+
+def owed_by(connection: psycopg.Connection[Any], account: int) -> list[tuple[Any, ...]]:
+    """Debits less credits of an account, and what is pending on each side, added up from its transfers."""
+    return rows(
         connection,
-        f"select debits_posted - credits_posted from ledger.balances where number = {int(doubt)}",
-    ) == [(0,)]
+        f"""with t as (
+            select debit = {int(account)} as debited,
+                   case when kind in (0, 2) then amount else 0 end as posted,
+                   case kind when 0 then 0 when 1 then amount else -held end as pending
+            from ledger.transfers where {int(account)} in (debit, credit)
+        )
+        select coalesce(sum(case when debited then posted else -posted end), 0)::bigint,
+               coalesce(sum(pending) filter (where debited), 0)::bigint,
+               coalesce(sum(pending) filter (where not debited), 0)::bigint from t""",
+    )
 
 
 def survive(up: Up, *, seconds: float, clients: int) -> None:

@@ -9,7 +9,7 @@ import asyncio
 import dataclasses
 import os
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 
 import pytest
@@ -19,9 +19,8 @@ from holdfast.base.clock import SystemClock
 from holdfast.base.errors import Broken
 from holdfast.base.ids import IdSource, InstrumentId, MerchantId, PayerId, PaymentId, TransferId
 from holdfast.base.money import Money, asset
-from holdfast.domains.ledger.lane import GroupCommitLane
 from holdfast.domains.ledger.model import NewTransfer
-from holdfast.domains.ledger.operations import PostgresLedger
+from holdfast.domains.ledger.operations import PostgresLedger, Seat
 from holdfast.domains.payments import store_rows as rows
 from holdfast.domains.payments.errors import KeyClaimed
 from holdfast.domains.payments.model import AttemptState, Case, Evidence, Method, NewPayment, Op, PaymentState
@@ -62,17 +61,29 @@ class ObedientRail:
         return Answer(done.get(order.op, Said.NOT_FOUND), remote_id="r-" + order.reference)
 
 
+_seats: list[Seat] = []
+
+
+@pytest.fixture(autouse=True)
+async def leave_seats() -> AsyncIterator[None]:
+    """Let go of the seats that a test took."""
+    yield
+    while _seats:
+        await _seats.pop().close()
+
+
 class Shop:
     """A merchant, a payer with 1000.00 CNY and a card, and two card rails, on a real database."""
 
     def __init__(self, database: Database) -> None:
         clock = SystemClock()
         self.ids = IdSource(lambda: int(time.time() * 1000), os.urandom)
-        self.ledger = PostgresLedger(database, clock)
+        lane = Seat(database, clock)
+        _seats.append(lane)
+        self.ledger = PostgresLedger(database, lane)
         self.north, self.south = ObedientRail("north"), ObedientRail("south", one_step=True)
         book = BookRail(self.ledger, payer=chart.payer, clearing=chart.rail)
         rails: dict[str, Rail] = {"north": self.north, "south": self.south, "book": book}
-        lane = GroupCommitLane(database, clock)
         self.desk = Desk(
             clock, self.ids, lane, self.ledger, PostgresBook(database), rails, FixedOrder(), PaySettings()
         )

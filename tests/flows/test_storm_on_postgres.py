@@ -23,9 +23,8 @@ from holdfast.base.clock import SystemClock
 from holdfast.base.errors import OutcomeUnknown, Refused, Unavailable
 from holdfast.base.ids import IdSource, InstrumentId, MerchantId, PayerId, PaymentId, TransferId
 from holdfast.base.money import Money, asset
-from holdfast.domains.ledger.lane import GroupCommitLane
 from holdfast.domains.ledger.model import NewTransfer
-from holdfast.domains.ledger.operations import PostgresLedger
+from holdfast.domains.ledger.operations import PostgresLedger, Seat
 from holdfast.domains.payments.model import Case, Method, NewPayment
 from holdfast.domains.payments.ports import Order, Rail, RailEvent
 from holdfast.domains.payments.rules.lifecycle import FINAL
@@ -68,7 +67,8 @@ class Storm:
         self.clock = SystemClock()
         self.ids = IdSource(lambda: int(time.time() * 1000), os.urandom)
         self.book = PostgresBook(database)
-        self.ledger = PostgresLedger(database, self.clock)
+        self.seat = Seat(database, self.clock)
+        self.ledger = PostgresLedger(database, self.seat)
         self.merchant, self.payer = MerchantId(self.ids.new()), PayerId(self.ids.new())
         self.payments = payments
         self.charges: list[tuple[str, str, int]] = []
@@ -94,11 +94,10 @@ class Storm:
         return Weather(force / 2, force / 2, force, force, force / 3, force / 3, 0.2, 0.05, force, 2.0)
 
     def _desk(self) -> Desk:
-        lane = GroupCommitLane(self.database, self.clock)
         router = Router(
             RoutingSettings(), Random(self.random.random()), [r.traits for r in self.rails.values()]
         )
-        return Desk(self.clock, self.ids, lane, self.ledger, self.book, self.rails, router, SETTINGS)
+        return Desk(self.clock, self.ids, self.seat, self.ledger, self.book, self.rails, router, SETTINGS)
 
     def _charged(self, rail: str, reference: str) -> None:
         self.charges.append((rail, reference, self.providers[rail].records[reference].net_minor))
@@ -293,9 +292,9 @@ class Storm:
                 hold(len(charges) <= 1, "I1", f"{len(charges)} charges stood at once")
 
 
-_BALANCES = (
-    "select code, credits_posted - debits_posted from ledger.accounts join ledger.balances using (number)"
-)
+_BALANCES = """select a.code, sum(case when t.credit = a.number then t.amount else -t.amount end)::bigint
+               from ledger.accounts a join ledger.transfers t on a.number in (t.debit, t.credit)
+               where t.kind in (0, 2) group by a.code"""
 _SENDS = """select a.rail, s.key, s.attempt_id, s.op, s.payload_hash
             from payments.sends s join payments.attempts a on a.id = s.attempt_id"""
 
@@ -307,8 +306,11 @@ def _holds(balances: dict[str, int], code: str | None) -> int:
 async def storm(seed: int, database: Database, payments: int) -> None:
     print(f"seed {seed}")
     world = Storm(seed, database, payments)
-    await world.live()
-    await world.check()
+    try:
+        await world.live()
+        await world.check()
+    finally:
+        await world.seat.close()
 
 
 @pytest.mark.parametrize("seed", [1, 2])

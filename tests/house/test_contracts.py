@@ -144,9 +144,9 @@ IMPORTS = [
     ),
     pytest.param(
         "proof",
-        "domains/ledger/verify.py",
+        "domains/ledger/verify/intruder.py",
         "from holdfast.domains.ledger import rules",
-        "holdfast.domains.ledger.verify -> holdfast.domains.ledger.rules",
+        "holdfast.domains.ledger.verify.intruder -> holdfast.domains.ledger.rules",
         id="the proof may not use the rules of posting",
     ),
     pytest.param(

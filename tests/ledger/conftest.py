@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import psycopg
 import pytest
 
 from holdfast.domains.ledger.memory import MemoryLane, MemoryLedger
-from holdfast.domains.ledger.operations import GroupCommitLane, PostgresLedger
+from holdfast.domains.ledger.operations import PostgresLedger, Seat
 from holdfast.platform.db import Database
 from holdfast.platform.postgres import EmbeddedPostgres
 from holdfast.platform.unit import Guard, Statement, Write
@@ -89,7 +90,7 @@ class Stage:
     """A ledger with its lane, and the rows of another domain beside it."""
 
     ledger: PostgresLedger | MemoryLedger
-    lane: GroupCommitLane | MemoryLane
+    lane: Seat | MemoryLane
     clock: StillClock
     side: Side
     database: Database | None
@@ -115,9 +116,14 @@ create table if not exists notes (name text primary key, body text not null chec
 create table if not exists claims (name text primary key);
 create table if not exists versions (name text primary key, version bigint not null);"""
 EMPTY = """
-truncate notes, claims, versions, ledger.accounts, ledger.balances, ledger.transfers, ledger.open_holds,
-    ledger.refusals, ledger.batches, ledger.marks;
-alter sequence ledger.batch_number restart;
+do $$ declare segment integer; begin
+    for segment in select number from ledger.segments loop
+        execute format('drop table ledger.transfers_%s', lpad(segment::text, 6, '0'));
+    end loop;
+end $$;
+truncate notes, claims, versions, ledger.accounts, ledger.limits, ledger.segments, ledger.refusals,
+    ledger.batches, ledger.marks, ledger.snapshots, ledger.tree_nodes;
+update ledger.head set commits = 0, batch = 0, seq = -1, at = '1970-01-01 00:00:00+00', hash = '';
 insert into versions values ('p', 1), ('q', 1)"""
 
 
@@ -142,9 +148,13 @@ async def emptied(shared_dsn: str) -> AsyncIterator[Database]:
     await database.close()
 
 
-def on_postgres(database: Database, clock: StillClock, *, commits_max: int = 1) -> Stage:
-    lane = GroupCommitLane(database, clock, commits_max=commits_max)
-    return Stage(PostgresLedger(database, clock), lane, clock, Side(), database)
+@asynccontextmanager
+async def on_postgres(database: Database, clock: StillClock) -> AsyncIterator[Stage]:
+    seat = Seat(database, clock)
+    try:
+        yield Stage(PostgresLedger(database, seat), seat, clock, Side(), database)
+    finally:
+        await seat.close()
 
 
 def in_memory(clock: StillClock) -> Stage:
@@ -157,9 +167,18 @@ def in_memory(clock: StillClock) -> Stage:
     return Stage(ledger, lane, clock, side, None)
 
 
+@pytest.fixture
+async def postgresql(emptied: Database) -> AsyncIterator[Stage]:
+    async with on_postgres(emptied, StillClock()) as made:
+        yield made
+
+
+@pytest.fixture
+def memory() -> Stage:
+    return in_memory(StillClock())
+
+
 @pytest.fixture(params=["memory", "postgresql"])
 def stage(request: pytest.FixtureRequest) -> Stage:
-    clock = StillClock()
-    if request.param == "memory":
-        return in_memory(clock)
-    return on_postgres(request.getfixturevalue("emptied"), clock)
+    made: Stage = request.getfixturevalue(request.param)
+    return made

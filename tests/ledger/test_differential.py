@@ -11,7 +11,7 @@ import pytest
 
 from holdfast.domains.ledger.memory import MemoryLedger
 from holdfast.domains.ledger.model import NewTransfer
-from holdfast.domains.ledger.operations import PostgresLedger
+from holdfast.domains.ledger.operations import PostgresLedger, Seat
 from holdfast.platform.db import Database
 from tests.ledger.sequential import SequentialLedger
 from tests.ledger.workload import StillClock, Workload, accounts
@@ -55,7 +55,8 @@ async def test_the_postgresql_ledger_answers_like_the_sequential_one(
     clock = StillClock()
     opened = accounts(40)
     work = Workload(seed, opened, clock.now)
-    model, ledger = SequentialLedger(), PostgresLedger(database, clock)
+    seat = Seat(database, clock)
+    model, ledger = SequentialLedger(), PostgresLedger(database, seat)
     await ledger.open_accounts(opened)
     for account in opened:
         model.open(account)
@@ -72,3 +73,4 @@ async def test_the_postgresql_ledger_answers_like_the_sequential_one(
     assert await ledger.balances([a.number for a in opened]) == {
         a.number: model.balance(a.number) for a in opened
     }
+    await seat.close()

@@ -14,22 +14,21 @@ from holdfast.base.ids import AccountId, TransferId
 from holdfast.domains.ledger import queries
 from holdfast.domains.ledger.errors import AccountMissing, CursorInvalid
 from holdfast.domains.ledger.model import Balance, Entry
-from holdfast.domains.ledger.operations import PostgresLedger
 from holdfast.platform.db import Database
+from tests.ledger.conftest import Stage
 from tests.ledger.sequential import SequentialLedger
-from tests.ledger.workload import StillClock, Workload, accounts
+from tests.ledger.workload import Workload, accounts
 
 History = dict[AccountId, list[tuple[object, Balance]]]
 
 
-async def filled(database: Database) -> tuple[SequentialLedger, History, Random]:
+async def filled(stage: Stage) -> tuple[SequentialLedger, History, Random]:
     """Post the same to the ledger and the model, and note every balance at every moment."""
     seed = int(os.environ.get("HOLDFAST_TEST_SEED", "0")) or Random().randrange(1, 10**9)
     print(f"HOLDFAST_TEST_SEED={seed}")
-    clock = StillClock()
+    clock, ledger, model = stage.clock, stage.ledger, SequentialLedger()
     opened = accounts(12)
     work = Workload(seed, opened, clock.now)
-    model, ledger = SequentialLedger(), PostgresLedger(database, clock)
     await ledger.open_accounts(opened)
     for account in opened:
         model.open(account)
@@ -58,8 +57,8 @@ async def whole_statement(database: Database, number: AccountId, page: int) -> l
             return entries
 
 
-async def test_reading_agrees_with_the_sequential_model(emptied: Database) -> None:
-    model, history, random = await filled(emptied)
+async def test_reading_agrees_with_the_sequential_model(postgresql: Stage, emptied: Database) -> None:
+    model, history, random = await filled(postgresql)
     for number, moments in history.items():
         for at, balance in random.sample(moments, 6):
             assert (await queries.balances(emptied, [number], at=at))[number] == balance  # type: ignore[arg-type]
@@ -81,8 +80,8 @@ async def test_reading_agrees_with_the_sequential_model(emptied: Database) -> No
     assert by_sevens == await whole_statement(emptied, rare, 100)
 
 
-async def test_the_trial_balance_sums_every_asset(emptied: Database) -> None:
-    model, _, _ = await filled(emptied)
+async def test_the_trial_balance_sums_every_asset(postgresql: Stage, emptied: Database) -> None:
+    model, _, _ = await filled(postgresql)
     rows = await queries.trial_balance(emptied)
     assert {row.asset for row in rows} == {"CNY", "JPY", "USDC"}
     for row in rows:
@@ -93,12 +92,18 @@ async def test_the_trial_balance_sums_every_asset(emptied: Database) -> None:
         assert row.totals.credits_pending_minor == sum(b.credits_pending_minor for b in members)
 
 
-async def test_accounts_are_found_by_number_name_and_beginning(emptied: Database) -> None:
+async def test_accounts_are_found_by_number_name_and_beginning(postgresql: Stage, emptied: Database) -> None:
     opened = accounts(12)
-    await PostgresLedger(emptied, StillClock()).open_accounts(opened)
+    await postgresql.ledger.open_accounts(opened)
     view = await queries.account(emptied, "account:3")
     assert view == await queries.account(emptied, opened[3].number)
-    assert (view.asset, view.rule, view.closed, view.entries) == ("CNY", "free", False, 0)
+    assert (view.asset, view.rule, view.closed, view.limit_minor, view.entries) == (
+        "CNY",
+        "free",
+        False,
+        0,
+        0,
+    )
     page = await queries.accounts(emptied, prefix="account:1", limit=2)
     rest = await queries.accounts(emptied, prefix="account:1", after=page[-1].code)
     assert [a.code for a in page + rest] == ["account:1", "account:10", "account:11"]
@@ -107,5 +112,7 @@ async def test_accounts_are_found_by_number_name_and_beginning(emptied: Database
             await queries.account(emptied, missing)
     with pytest.raises(AccountMissing):
         await queries.statement(emptied, AccountId(99))
+    with pytest.raises(AccountMissing):
+        await queries.transfers(emptied, account=AccountId(99))
     with pytest.raises(CursorInvalid):
         await queries.statement(emptied, opened[0].number, before=TransferId(UUID(int=1)))

@@ -120,7 +120,13 @@ TABLE: Final[dict[str, Line]] = {
     "chain_too_long": Line(422, "Too many linked transfers", "Link fewer."),
     "metadata_too_large": Line(400, "The metadata is too large", _FIX),
     "transfer_invalid": Line(422, "The transfer is not valid", _FIX),
+    "ledger_transfer_missing": Line(404, "There is no such transfer", _LOOK),
+    "root_not_reached": Line(422, "There is no root over so many batches", "Ask for an older root."),
+    "receipt_unreadable": Line(400, "The document is no receipt", _FIX),
+    "receipt_false": Line(422, "The receipt proves nothing", "Ask whoever gave it for one that does."),
+    "root_unknown": Line(422, "The receipt's root was not published", "Compare it with more roots."),
     "lane_full": Line(503, "Too many commits are waiting", _AGAIN),
+    "writer_away": Line(503, "The ledger's writer cannot be reached", _AGAIN),
     "commit_unknown": Line(503, "The outcome of the commit is not known yet", _SAME_KEY),
     "write_rejected": Line(500, "A row breaks a constraint", _OPERATOR),
     # Webhooks.

@@ -45,17 +45,41 @@ LINKED_TRANSFERS_MAX: Final = 16
 BATCH_TRANSFERS_MAX: Final = 8192
 """Transfers in one commit: bounds the time that the batch holds its locks."""
 
-STATEMENT_STEP_ROWS: Final = 256
-"""Entries read at a time while a statement walks back to a moment."""
+HISTORY_SCAN_ROWS_MAX: Final = 5_000
+"""Transfers that one page of a filtered list looks at: some 20 ms, also when none of them matches."""
+
+CLOCK_AHEAD_MS_MAX: Final = 2_000
+"""By how much the clock that made an id may be ahead of the ledger's, before the id is looked up always."""
+
+SEEN_IDS_MAX: Final = 2_000_000
+"""Ids in one of the writer's two filters before the next is begun: each takes 32 MiB."""
+
+MARK_ENTRIES: Final = 64
+"""About every so many entries of an account its balance is written down: reading one adds up fewer."""
+
+SEGMENT_TRANSFERS_MAX: Final = 2**20
+"""Transfers in one segment: its indexes stay in memory and are built in seconds."""
+
+SEGMENTS_BEHIND_MAX: Final = 2
+"""Full segments whose history waits for its indexes; beyond it posting waits."""
+
+SNAPSHOT_TRANSFERS: Final = 2**19
+"""Transfers between two snapshots: a new writer reads fewer than this, in about a second."""
+
+LEDGER_DEADLINE_S: Final = 10.0
+"""Whoever hands something to the ledger is answered within this: done, refused, or unknown, ask by id."""
+
+WRITER_LEASE_S: Final = 1.2
+"""A writer that has not said so for this long counts as gone, by the database's clock."""
+
+WRITER_RENEW_S: Final = 0.25
+"""How often a writer says that it lives, and the others look."""
 
 EXPIRE_ROWS_MAX: Final = 1000
 """Lapsed holds released in one commit."""
 
 LANE_BATCH_UNITS_MAX: Final = 2048
 """Units in one commit: bounds how long the first of them waits for the last."""
-
-LANE_OVERLAP_UNITS_MIN: Final = 16
-"""Units that must wait before a second commit is begun beside one under way: fewer are not worth it."""
 
 LANE_QUEUE_UNITS_MAX: Final = 20_000
 """Units waiting for the commit lane; beyond it callers are told to come back."""
@@ -183,3 +207,40 @@ SETTLEMENT_PAGES_MAX: Final = 1_000
 
 LEASE_MARGIN_S: Final = 6.0
 """By how much a payment's lease outlasts the longest call to a rail: the commits around that call."""
+
+FORWARD_FRAME_BYTES_MAX: Final = 16 * 1024 * 1024
+"""One call to the ledger's writer, or its answer: 8192 transfers with 2 KB of metadata each."""
+
+FORWARD_ROWS_MAX: Final = 4096
+"""Rows, and guards, of one forwarded unit: far more than a payment writes."""
+
+FORWARD_COLUMNS_MAX: Final = 128
+"""Values of one forwarded row, and parts of a guard's key: the widest table has a third of it."""
+
+FORWARD_ACCOUNTS_MAX: Final = 65_536
+"""Accounts opened, closed or given a limit in one forwarded call."""
+
+FORWARD_CALLS_MAX: Final = 4096
+"""Calls under way on one connection to the ledger's writer, four for each request of a server process."""
+
+FORWARD_BYTES_MAX: Final = 32 * 1024 * 1024
+"""Bytes of calls under way on one connection: beyond it the writer reads no more, and callers are told to
+come back."""
+
+FORWARD_CONNECTIONS_MAX: Final = 128
+"""Connections to the ledger's writer: one for each process, with room for those that come anew."""
+
+FORWARD_STRANGERS_MAX: Final = 32
+"""Connections to the ledger's writer that have not proven yet that they know the token."""
+
+FORWARD_GREETING_S: Final = 2.0
+"""How long that proof may take, to connect included: it is two messages on this machine or the next."""
+
+FORWARD_RETURN_S: Final = 0.25
+"""By how much sooner the writer gives a forwarded call up than its caller: its word can still come back."""
+
+FORWARD_CLOSE_S: Final = 2.0
+"""How long a writer that closes waits for the calls under way: a few commits."""
+
+FORWARD_SILENCE_MS_MAX: Final = 10_000
+"""After so long without a sign of life from the other machine a connection to it counts as lost."""

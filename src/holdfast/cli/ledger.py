@@ -79,10 +79,10 @@ def _show(report: Report) -> None:
         f"{report.transfers:,} transfers and {report.refusals:,} refusals in {report.batches:,} batches on "
         f"{report.accounts:,} accounts, read in {report.seconds:.1f} s ({rate:,.0f} transfers/s)"
     )
-    for chain, (position, head) in report.heads.items():
-        click.echo(f"chain {chain}: head {position} {head}")
-    if report.heads:
-        click.echo("Keep these heads elsewhere: compared later, they show whether the chain was rewritten.")
+    number, digest = report.head
+    if number:
+        click.echo(f"head: batch {number} {digest}")
+        click.echo("Keep this head elsewhere: compared later, it shows whether the chain was rewritten.")
     for finding in report.findings:
         click.secho(f"  {finding.words}", fg="red")
     if report.sound:

@@ -25,7 +25,7 @@ from uuid import uuid4
 import aiohttp
 
 from holdfast.base.ids import public
-from holdfast.domains.ledger.operations import PostgresLedger
+from holdfast.domains.ledger import queries
 from holdfast.domains.ledger.verify import verify
 from holdfast.domains.merchants import MerchantRules, Merchants
 from holdfast.domains.payments.model import Attempt, Payment, PaymentState
@@ -381,10 +381,9 @@ async def _ledger_findings(
     """Return what is wrong with the ledger: by its own proof, and against what providers hold for us."""
     proof = await asyncio.to_thread(verify, database_dsn(None, platform.data))
     findings = [finding.words for finding in proof.findings]
-    ledger = PostgresLedger(database)
     for name in PROVIDERS:
         account = chart.rail(name, ASSET).number
-        balance = (await ledger.balances([account])).get(account)
+        balance = (await queries.balances(database, [account])).get(account)
         owes = 0 if balance is None else -balance.net_minor
         totals = {code.upper(): sums for code, sums in books[name]["totals"].items()}
         keeps = totals.get(ASSET, {}).get("kept_minor", 0)

@@ -4,6 +4,9 @@ The layout is that of PostgreSQL's own `array_recv`: number of dimensions, wheth
 type, length and lower bound of the one dimension, then each element as its length and its bytes, big-endian.
 A driver adapts element by element; the commit lane
 sends thousands at a time.
+
+Whole rows go through `columns`. A row that another process made ready is a `PackedRow`: each value in binary
+form already, without its length, so that a column of them is only joined.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
+from operator import itemgetter
 from typing import Any, Final
 from uuid import UUID
 
@@ -51,6 +55,15 @@ class _PackedDumper(Dumper):
 
     def dump(self, obj: Any) -> Buffer | None:  # noqa: ANN401 - the signature of the base class
         return bytes(obj)
+
+
+class PackedRow(tuple[bytes | None, ...]):
+    """One row, each value in PostgreSQL's binary form without its length; None is null.
+
+    Made by `RowShape.pack`, or by `RowShape.check` of what came from elsewhere.
+    """
+
+    __slots__ = ()
 
 
 psycopg.adapters.register_dumper(Packed, _PackedDumper)
@@ -204,6 +217,142 @@ def column(kind: str, values: Iterable[object]) -> Packed:
     except (TypeError, ValueError, AttributeError, struct.error, OverflowError) as error:
         raise Broken(f"a value does not fit a column of type {kind}: {error}") from error
     return Packed(_head(_OIDS[kind], len(parts), nulls=nulls) + b"".join(parts))
+
+
+_BODY: Final[dict[str, Callable[[Any], bytes]]] = {
+    "boolean": lambda v: b"\x01" if v else b"\x00",
+    "bytea": bytes,
+    "bigint": struct.Struct("!q").pack,
+    "smallint": struct.Struct("!h").pack,
+    "integer": struct.Struct("!i").pack,
+    "text": str.encode,
+    "double precision": struct.Struct("!d").pack,
+    "timestamptz": lru_cache(4_096)(_bytes_of_time),
+    "uuid": lambda v: v.int.to_bytes(16, "big"),
+    "jsonb": lambda v: b"\x01" + (_json_text(v) or "").encode(),
+}
+"""How one value is packed, without its length."""
+_SIZES: Final = {
+    "boolean": 1, "bigint": 8, "smallint": 2, "integer": 4, "double precision": 8, "timestamptz": 8,
+    "uuid": 16,
+}  # fmt: skip
+"""Bytes of a value, of kinds whose values all have the same."""
+for _short, _long in _SHORT.items():
+    _BODY[_short] = _BODY[_long]
+    _SIZES[_short] = _SIZES[_long]
+_BOOLEANS: Final = frozenset((b"\x00", b"\x01", None))
+_LAYOUTS_MAX: Final = 256
+"""Patterns of nulls that are remembered of one list of columns: there are a handful."""
+
+
+def _pick(places: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]] | None:
+    """Return what takes the values at `places` out of a row, as a tuple; one alone is taken twice."""
+    return itemgetter(*places, *places[: len(places) == 1]) if places else None
+
+
+class RowShape:
+    """What rows of some columns look like in binary form; `kinds` are the columns' PostgreSQL types."""
+
+    __slots__ = ("_booleans", "_count", "_fixed", "_jsons", "_kinds", "_packers", "_seen", "_sizes", "_texts")
+
+    def __init__(self, kinds: Sequence[str]) -> None:
+        known = [_SHORT.get(kind, kind) for kind in kinds]
+        if unknown := [kind for kind in known if kind not in _BODY]:
+            raise Broken(f"columns of type {unknown[0]!r} cannot be packed; known are {', '.join(_OIDS)}")
+        fixed = [i for i, kind in enumerate(known) if kind in _SIZES]
+        self._kinds = ", ".join(kinds)
+        self._count = len(known)
+        self._packers = tuple(_BODY[kind] for kind in known)
+        self._fixed = _pick(fixed)
+        self._sizes = self._fixed([_SIZES.get(kind) for kind in known]) if self._fixed else ()
+        self._texts = _pick([i for i, kind in enumerate(known) if kind in ("text", "jsonb")])
+        self._jsons = _pick([i for i, kind in enumerate(known) if kind == "jsonb"])
+        self._booleans = _pick([i for i, kind in enumerate(known) if kind == "boolean"])
+        self._seen: set[tuple[int, ...]] = set()
+
+    def pack(self, row: Sequence[object]) -> PackedRow:
+        """Pack a row of such values as `column` takes. Raises: `Broken` when one does not fit."""
+        try:
+            return PackedRow(
+                [
+                    None if value is None else pack(value)
+                    for pack, value in zip(self._packers, row, strict=True)
+                ]
+            )
+        except (TypeError, ValueError, AttributeError, struct.error, OverflowError) as error:
+            raise Broken(f"a row does not fit columns of {self._kinds}: {error}") from error
+
+    def check(self, row: Sequence[bytes | None]) -> PackedRow:
+        """Take a row that was packed elsewhere.
+
+        Raises: `Broken` when a value has no size that its column takes, or is no text where there is one.
+        """
+        if len(row) != self._count or not (self._sizes_fit(row) and self._texts_fit(row)):
+            raise Broken(f"a packed row does not fit columns of {self._kinds}")
+        if self._booleans is not None and not _BOOLEANS.issuperset(self._booleans(row)):
+            raise Broken(f"a packed row does not fit columns of {self._kinds}")
+        return PackedRow(row)
+
+    def _sizes_fit(self, row: Sequence[bytes | None]) -> bool:
+        if self._fixed is None:
+            return True
+        sizes = self._fixed([-1 if value is None else len(value) for value in row])
+        if sizes not in self._seen:
+            if any(size not in (-1, right) for size, right in zip(sizes, self._sizes, strict=True)):
+                return False
+            if len(self._seen) < _LAYOUTS_MAX:
+                self._seen.add(sizes)
+        return True
+
+    def _texts_fit(self, row: Sequence[bytes | None]) -> bool:
+        if self._texts is None:
+            return True
+        texts = self._texts(row)
+        whole = b"".join(filter(None, texts))
+        if 0 in whole or not (whole.isascii() or all(map(_is_text, texts))):
+            return False
+        return self._jsons is None or all(j is None or j[:1] == b"\x01" for j in self._jsons(row))
+
+
+def _is_text(value: bytes | None) -> bool:
+    try:
+        return value is None or value.decode() is not None
+    except UnicodeDecodeError:
+        return False
+
+
+@lru_cache(256)
+def row_shape(kinds: tuple[str, ...]) -> RowShape:
+    """Return the shape of rows of columns of `kinds`. Raises: `Broken` when one is not known here."""
+    return RowShape(kinds)
+
+
+def columns(kinds: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> tuple[Packed, ...]:
+    """Pack rows, some of them perhaps packed already, into one array for each column. Raises: `Broken`."""
+    types = set(map(type, rows))
+    if PackedRow not in types:
+        return tuple(
+            column(kind, values) for kind, values in zip(kinds, zip(*rows, strict=True), strict=True)
+        )
+    packed: Any = rows
+    if len(types) > 1:
+        packed = [row if type(row) is PackedRow else row_shape(kinds).pack(row) for row in rows]
+    return tuple(_join(kind, values) for kind, values in zip(kinds, zip(*packed, strict=True), strict=True))
+
+
+def _join(kind: str, values: tuple[bytes | None, ...]) -> Packed:
+    """Make an array of values that are packed."""
+    count, first, nulls = len(values), values[0], None in values
+    if first == values[-1] and values.count(first) == count:
+        whole = (_NULL if first is None else _sized(first)) * count
+    elif nulls:
+        whole = b"".join([_NULL if value is None else _length(len(value)) + value for value in values])
+    elif (size := _SIZES.get(kind)) is not None:
+        length = _length(size)
+        whole = length + length.join(values)  # type: ignore[arg-type]
+    else:
+        whole = b"".join([_length(len(value)) + value for value in values])  # type: ignore[arg-type,operator]
+    return Packed(_head(_OIDS[kind], count, nulls=nulls) + whole)
 
 
 def uuid_bytes(values: Iterable[UUID]) -> bytes:

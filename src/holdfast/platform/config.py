@@ -28,7 +28,6 @@ LogFormat = Literal["auto", "text", "json"]
 PREFIX: Final = "HOLDFAST_"
 SYSTEM_DATA: Final = Path("/var/lib/holdfast")
 _SECRET_CHARS_MIN: Final = 8
-_RAIL_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _RAIL_VARIABLE: Final = re.compile(r"HOLDFAST_RAIL_([A-Z0-9_]+)_(SECRET_KEY|WEBHOOK_SECRET)")
 
 
@@ -118,6 +117,13 @@ class Config:
     )
     database_connections_max: int = field(
         default=16, metadata={"words": "Connections to PostgreSQL per process."}
+    )
+    ledger_listen: str = field(
+        default="",
+        metadata={
+            "words": "Where a process answers the others while it writes the ledger: `tcp:<address>:<port>` "
+            "for several machines on a private network, else a socket in the data folder."
+        },
     )
     webhooks_allow_private: bool = field(
         default=False,
@@ -453,10 +459,13 @@ def _dsn(given: _Given) -> Secret | None:
     return Secret(given.value)
 
 
-def _rail_name(given: _Given) -> str:
-    if not isinstance(given.value, str) or not _RAIL_NAME.fullmatch(given.value):
-        raise given.refuse(f"{given.value!r} is not a rail's name: small letters, digits and _, at most 32.")
-    return given.value
+def _matching(pattern: str, words: str) -> Parser:
+    def parse(given: _Given) -> str:
+        if not isinstance(given.value, str) or not re.fullmatch(pattern, given.value):
+            raise given.refuse(f"{given.value!r} is not {words}.")
+        return given.value
+
+    return parse
 
 
 _PORT: Final = _whole(1, 65_535)
@@ -471,6 +480,7 @@ _PARSERS: Final[dict[str, Parser]] = {
     "sandbox_url": _url,
     "status_port": _whole(0, 65_535),
     "database_connections_max": _whole(2, 500),
+    "ledger_listen": _matching(r"|unix:/.+|tcp:.+:\d{1,5}", "an address: tcp:<address>:<port> or unix:/path"),
     "webhooks_allow_private": _flag,
     "events_keep_days": _whole(1, 3_650),
     "log_level": _one_of("debug", "info", "warning", "error"),
@@ -478,7 +488,7 @@ _PARSERS: Final[dict[str, Parser]] = {
     "stop_timeout_ms": _whole(100, 600_000),
 }
 _RAIL_PARSERS: Final[dict[str, Parser]] = {
-    "name": _rail_name,
+    "name": _matching(r"[a-z][a-z0-9_]{0,31}", "a rail's name: small letters, digits and _, at most 32"),
     "kind": _one_of("stripe", "bank"),
     "base_url": _url,
     "backup_url": _url,

@@ -56,6 +56,19 @@ class Database:
         """Close every connection."""
         await self._pool.close()
 
+    async def dedicated(self, name: str, options: str = "") -> Connection:
+        """Open a connection outside the pool, for a caller who keeps it and closes it.
+
+        `name` is how the server lists it, `options` settings of the session. Raises: `DatabaseUnavailable`.
+        """
+        try:
+            return await AsyncConnection.connect(
+                self.dsn, autocommit=True, application_name=name, prepare_threshold=None,
+                options=f"-c statement_timeout=30s {options}", connect_timeout=5,
+            )  # fmt: skip
+        except psycopg.OperationalError as error:
+            raise DatabaseUnavailable from error
+
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """Lend a connection in autocommit. Raises: `DatabaseUnavailable` when none can be had."""

@@ -49,6 +49,10 @@ class Rows:
         """Tell whether a value is null, without reading the others."""
         return self._result.get_value(row, column) is None
 
+    def raw(self, row: int, column: int) -> bytes:
+        """Return a value in binary form; empty when it is null."""
+        return self._result.get_value(row, column) or b""
+
     def all(self) -> list[tuple[Any, ...]]:
         """Return all rows."""
         reader = Transformer(self._connection)

@@ -13,9 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from hashlib import sha256
+from typing import Final, Literal, NamedTuple
 
+from holdfast.base.errors import ensure
 from holdfast.base.values import quick
+
+_statements: Final[dict[str, Statement]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,9 @@ class Statement:
     and locks what it checks, in the order of its primary key. `name` is unique; a memory store answers to it.
     `sure` is the same guard for a commit that is sent in one go: it raises when any row does not hold (a
     unique index does), and then whoever sent it looks closer with `sql`. Empty: there is no such form.
+
+    A statement is known by its name from when it is made (`statement_named`). Raises: `Broken` when the name
+    stands for another statement already.
     """
 
     name: str
@@ -36,6 +43,25 @@ class Statement:
     columns: tuple[str, ...]
     rank: int = 100
     sure: str = ""
+
+    def __post_init__(self) -> None:
+        known = _statements.setdefault(self.name, self)
+        ensure(known == self, f"the name {self.name} stands for one statement")
+
+    def digest(self) -> bytes:
+        """Return 32 bytes that are equal in two processes only when the statement is the same in both."""
+        parts = (self.name, self.sql, self.sure, str(self.rank), *self.columns)
+        return sha256("\0".join(parts).encode()).digest()
+
+
+def statement_named(name: str) -> Statement | None:
+    """Return the statement that this process knows by `name`."""
+    return _statements.get(name)
+
+
+def statements_known() -> list[Statement]:
+    """Return every statement of this process: of the stores that it has imported."""
+    return list(_statements.values())
 
 
 class Write(NamedTuple):

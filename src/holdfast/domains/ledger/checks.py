@@ -5,15 +5,26 @@ One caller's nonsense must not fail its neighbours.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from holdfast.base.limits import (
+    AMOUNT_MINOR_MAX,
+    BATCH_TRANSFERS_MAX,
+    LINKED_TRANSFERS_MAX,
     METADATA_KEY_CHARS_MAX,
     METADATA_KEYS_MAX,
     METADATA_VALUE_CHARS_MAX,
     REFERENCE_CHARS_MAX,
 )
-from holdfast.domains.ledger.errors import AccountInvalid, MetadataTooLarge, TransferInvalid
-from holdfast.domains.ledger.model import NewAccount, NewTransfer
-from holdfast.domains.ledger.rules import ASSET_NUMBERS, RULE_NUMBERS
+from holdfast.domains.ledger.errors import (
+    AccountInvalid,
+    BatchTooLarge,
+    ChainTooLong,
+    MetadataTooLarge,
+    TransferInvalid,
+)
+from holdfast.domains.ledger.model import Group, NewAccount, NewTransfer
+from holdfast.domains.ledger.rules.rulebook import ASSET_NUMBERS, RULE_NUMBERS
 
 _NUMBER_MAX = 2**63 - 1
 _CODE_MAX = 2**31 - 1
@@ -27,6 +38,13 @@ def check_account(account: NewAccount) -> None:
         raise AccountInvalid(f"An account's name has 1 to {REFERENCE_CHARS_MAX} characters.")
     if account.asset not in ASSET_NUMBERS or account.rule not in RULE_NUMBERS:
         raise AccountInvalid(f"{account.code} names an unknown asset or rule.")
+    check_limit(account.limit_minor)
+
+
+def check_limit(limit_minor: int) -> None:
+    """Raises: `AccountInvalid`."""
+    if not 0 <= limit_minor <= AMOUNT_MINOR_MAX:
+        raise AccountInvalid(f"A limit is a whole number of minor units from 0 to {AMOUNT_MINOR_MAX}.")
 
 
 def check_transfer(t: NewTransfer) -> None:
@@ -52,3 +70,23 @@ def _check_metadata(t: NewTransfer) -> None:
                 f"A metadata key has at most {METADATA_KEY_CHARS_MAX} characters, "
                 f"a value {METADATA_VALUE_CHARS_MAX}."
             )
+
+
+def chains(transfers: Sequence[NewTransfer]) -> list[Group]:
+    """Cut a list of transfers into chains. Raises: `ChainTooLong`, `BatchTooLarge`."""
+    if len(transfers) > BATCH_TRANSFERS_MAX:
+        raise BatchTooLarge(
+            f"{len(transfers)} transfers are more than {BATCH_TRANSFERS_MAX}, which one commit takes."
+        )
+    groups = []
+    chain: list[NewTransfer] = []
+    for t in transfers:
+        chain.append(t)
+        if len(chain) > LINKED_TRANSFERS_MAX:
+            raise ChainTooLong(f"More than {LINKED_TRANSFERS_MAX} transfers are linked.")
+        if not t.linked:
+            groups.append(Group(tuple(chain)))
+            chain = []
+    if chain:
+        groups.append(Group(tuple(chain), unfinished=True))
+    return groups

@@ -9,8 +9,14 @@
     x MetadataTooLarge   the metadata of a transfer is beyond its bounds
     x TransferInvalid    a transfer that no ledger could store
     x CursorInvalid      the statement has no such entry to go on from
+    x TransferMissing    no transfer with that id was made
+    x RootNotReached     there is no root over so many batches, or the transfer came after it
+    x ReceiptUnreadable  a document that is no receipt, root or proof
+    x ReceiptFalse       hashes that do not lead where the document says
+    x RootUnknown        a document that leads to a root nobody has published
     Unavailable
     x LaneFull           too many units wait for their commit
+    x WriterAway         the process that writes the ledger cannot be reached, or runs another version
     OutcomeUnknown
     x CommitUnknown      the connection broke while the commit was under way
     Broken
@@ -73,10 +79,46 @@ class CursorInvalid(Refused):
     code = "cursor_invalid"
 
 
+class TransferMissing(Refused):
+    """No transfer with this id was made."""
+
+    code = "ledger_transfer_missing"
+
+
+class RootNotReached(Refused):
+    """There is no root over so many batches."""
+
+    code = "root_not_reached"
+
+
+class ReceiptUnreadable(Refused):
+    """It is no receipt, root or proof of consistency."""
+
+    code = "receipt_unreadable"
+
+
+class ReceiptFalse(Refused):
+    """Its hashes do not lead to the root that it names: it proves nothing."""
+
+    code = "receipt_false"
+
+
+class RootUnknown(Refused):
+    """It leads to a root that is not among the published ones."""
+
+    code = "root_unknown"
+
+
 class LaneFull(Unavailable):
     """Too many payments are waiting for their commit. Nothing has moved; try again shortly."""
 
     code = "lane_full"
+
+
+class WriterAway(Unavailable):
+    """The ledger's writer cannot be reached right now. Nothing has moved; try again shortly."""
+
+    code = "writer_away"
 
 
 class CommitUnknown(OutcomeUnknown):

@@ -6,7 +6,8 @@ name.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from operator import attrgetter
 
@@ -14,7 +15,7 @@ from holdfast.base.clock import Clock, SystemClock
 from holdfast.base.errors import Broken
 from holdfast.base.ids import AccountId, TransferId
 from holdfast.base.limits import LINKED_TRANSFERS_MAX
-from holdfast.domains.ledger.checks import check_account, check_transfer
+from holdfast.domains.ledger.checks import chains, check_account, check_limit, check_transfer
 from holdfast.domains.ledger.errors import AccountExists, AccountMissing, ChainTooLong
 from holdfast.domains.ledger.model import (
     Balance,
@@ -25,8 +26,7 @@ from holdfast.domains.ledger.model import (
     Unit,
     UnitOutcome,
 )
-from holdfast.domains.ledger.operations import chains
-from holdfast.domains.ledger.rules import ASSET_NUMBERS, RULE_NUMBERS, Books, Rulebook
+from holdfast.domains.ledger.rules.rulebook import ASSET_NUMBERS, RULE_NUMBERS, Books, Rulebook
 from holdfast.platform.unit import Write
 
 Apply = Callable[[tuple[object, ...]], None]
@@ -54,7 +54,8 @@ class MemoryLedger:
             check_account(account)
             there = self._accounts.get(account.number) or fresh.get(account.number)
             number = self._numbers.get(account.code, account.number)
-            if number != account.number or (there is not None and there != account):
+            same = there is None or replace(there, limit_minor=account.limit_minor) == account
+            if number != account.number or not same:
                 raise AccountExists(
                     f"Account {account.number} or the name {account.code!r} belongs to another account."
                 )
@@ -64,7 +65,7 @@ class MemoryLedger:
             self._accounts[account.number] = account
             self._numbers[account.code] = account.number
             self.book.accounts[account.number] = Books(
-                ASSET_NUMBERS[account.asset], RULE_NUMBERS[account.rule]
+                ASSET_NUMBERS[account.asset], RULE_NUMBERS[account.rule], limit=account.limit_minor
             )
 
     async def close_accounts(self, numbers: Sequence[AccountId], *, closed: bool = True) -> None:
@@ -76,6 +77,14 @@ class MemoryLedger:
             raise AccountMissing
         for number in numbers:
             self.book.accounts[number].closed = closed
+
+    async def set_limits(self, limits: Mapping[AccountId, int]) -> None:
+        """Set by how much the rule of accounts may be exceeded from now on. Raises: `AccountMissing`."""
+        if any(number not in self.book.accounts for number in limits):
+            raise AccountMissing
+        for number, limit in limits.items():
+            check_limit(limit)
+            self.book.accounts[number].limit = limit
 
     async def post(self, transfers: Sequence[NewTransfer]) -> list[Posting]:
         """Post transfers in order; `linked` ones as chains; an answer for each.

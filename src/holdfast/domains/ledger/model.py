@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from holdfast.base.ids import AccountId, TransferId
 from holdfast.base.values import quick
@@ -19,13 +19,15 @@ Rule = Literal["free", "debits_must_not_exceed_credits", "credits_must_not_excee
 class NewAccount:
     """An account to open.
 
-    `code` is its readable name, unique (`payer:…:CNY`); `number` is the caller's own id for it.
+    `code` is its readable name, unique (`payer:…:CNY`); `number` is the caller's own id for it. By
+    `limit_minor` its rule may be exceeded: a credit limit, minor units.
     """
 
     number: AccountId
     code: str
     asset: str
     rule: Rule = "free"
+    limit_minor: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,13 @@ class NewTransfer:
     code: int = 0
     linked: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+class Group(NamedTuple):
+    """Transfers that succeed or fail together. `unfinished`: the caller's list ended inside a chain."""
+
+    transfers: tuple[NewTransfer, ...]
+    unfinished: bool = False
 
 
 class Outcome(IntEnum):
@@ -149,13 +158,14 @@ class UnitOutcome:
 
 @dataclass(frozen=True, slots=True)
 class AccountView:
-    """An account as it stands. `entries`: how many transfers have touched it."""
+    """An account as it stands. `entries`: how many transfers have touched it; `limit_minor`: its limit."""
 
     number: AccountId
     code: str
     asset: str
     rule: Rule
     closed: bool
+    limit_minor: int
     opened_at: datetime
     entries: int
     balance: Balance

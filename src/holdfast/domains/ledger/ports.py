@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -28,6 +28,10 @@ class Ledger(Protocol):
 
     async def open_accounts(self, accounts: Sequence[NewAccount]) -> None:
         """Open accounts; opening one again with the same content does nothing. Raises: `AccountExists`."""
+        ...
+
+    async def set_limits(self, limits: Mapping[AccountId, int]) -> None:
+        """Set by how much the rule of accounts may be exceeded from now on: a credit limit, minor units."""
         ...
 
     async def post(self, transfers: Sequence[NewTransfer]) -> list[Posting]:

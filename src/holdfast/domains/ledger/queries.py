@@ -1,19 +1,26 @@
-"""Reading the ledger: balances now and at any moment, statements, trial balance, accounts."""
+"""Reading the ledger: balances now and at any moment, statements, transfers, trial balance, accounts.
+
+All of it reads the tables, from any process; nothing here asks the writer. What a page needs of a transfer is
+read at the page's own moment: what is posted meanwhile may or may not be in it, but never half of it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from holdfast.base.ids import AccountId, TransferId
-from holdfast.base.limits import PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX, STATEMENT_STEP_ROWS
+from holdfast.base.limits import HISTORY_SCAN_ROWS_MAX, PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX
 from holdfast.domains.ledger.errors import AccountMissing, CursorInvalid
 from holdfast.domains.ledger.model import AccountView, AssetTotals, Balance, Entry, Posting
-from holdfast.domains.ledger.store import accounts as account_store
-from holdfast.domains.ledger.store import reading
+from holdfast.domains.ledger.store import history, lookup, reading, segments
+from holdfast.domains.ledger.store.history import Filter, Page, Range, Transfer
 from holdfast.platform.db import Connection, Database
 
-_NOTHING = Balance(0, 0, 0, 0)
+__all__ = [
+    "Page", "Transfer", "account", "accounts", "balances", "entries", "find", "statement", "transfers",
+    "trial_balance",
+]  # fmt: skip
 
 
 async def balances(
@@ -22,23 +29,10 @@ async def balances(
     """Return balances now, or as they stood at `at`; an account that does not exist is left out."""
     async with database.connection() as connection:
         if at is None:
-            return await account_store.balances(connection, numbers)
-        found = {}
-        for number in numbers:
-            balance = await _balance_at(connection, number, at)
-            if balance is not None:
-                found[number] = balance
-        return found
-
-
-async def _balance_at(connection: Connection, account: AccountId, at: datetime) -> Balance | None:
-    anchor = await reading.anchor_after(connection, account, at)
-    while anchor is not None and anchor[0] != reading.NIL:
-        entries, anchor = await reading.walk(connection, account, anchor, STATEMENT_STEP_ROWS)
-        for entry in entries:
-            if entry.at <= at:
-                return entry.balance
-    return _NOTHING if anchor is not None else None
+            sums = await reading.sums_now(connection, numbers)
+        else:
+            sums = await reading.sums_at(connection, numbers, await segments.last_seq(connection, at))
+    return {number: found.balance for number, found in sums.items()}
 
 
 async def statement(
@@ -52,33 +46,84 @@ async def statement(
 
     `before` is the last entry of the page before. Raises: `AccountMissing`, `CursorInvalid`.
     """
-    limit = max(1, min(limit, PAGE_ROWS_MAX))
+    return list((await entries(database, account, before=before, limit=limit)).items)
+
+
+async def entries(
+    database: Database,
+    account: AccountId,
+    *,
+    before: TransferId | None = None,
+    limit: int = PAGE_ROWS_DEFAULT,
+    code: int | None = None,
+    other: AccountId | None = None,
+    metadata: Mapping[str, str] | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> Page[Entry]:
+    """Return a page of an account's statement, newest first, with the balance after each entry.
+
+    Only entries with this code, this account on the other side and all of this metadata; made at `since` or
+    later, and earlier than `until`. `before` is the `next` of the page before, or any entry of the account.
+    With one of the first three a page may be short, or empty, and still have a `next`: one call looks at
+    `HISTORY_SCAN_ROWS_MAX` entries at most. Raises: `AccountMissing`, `CursorInvalid`.
+    """
+    wanted = Filter(code, other, metadata)
     async with database.connection() as connection:
-        start = await reading.newest(connection, account)
-        if start is None:
+        if not await history.exists(connection, account):
             raise AccountMissing
-        if before is not None:
-            start = await _behind(connection, account, before)
-        entries, _ = await reading.walk(connection, account, start, limit)
-        return entries
+        within = await _range(connection, before, limit, wanted, since, until, account)
+        return await history.entries(connection, account, within, wanted)
 
 
-async def _behind(connection: Connection, account: AccountId, transfer: TransferId) -> reading.Anchor:
-    at = await reading.moment_of(connection, account, transfer)
-    anchor = None if at is None else await reading.anchor_after(connection, account, at)
-    while anchor is not None and anchor[0] != reading.NIL:
-        step = anchor
-        entries, anchor = await reading.walk(connection, account, step, STATEMENT_STEP_ROWS)
-        ids = [entry.id for entry in entries]
-        if transfer in ids:
-            return (await reading.walk(connection, account, step, ids.index(transfer) + 1))[1]
-    raise CursorInvalid
+async def transfers(
+    database: Database,
+    *,
+    account: AccountId | None = None,
+    code: int | None = None,
+    metadata: Mapping[str, str] | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    after: TransferId | None = None,
+    limit: int = PAGE_ROWS_DEFAULT,
+) -> Page[Transfer]:
+    """Return transfers of the whole ledger, or of one account, newest first.
+
+    Only those with this code and all of this metadata; made at `since` or later, and earlier than `until`.
+    `after` is the `next` of the page before. With a code or metadata a page may be short, or empty, and still
+    have a `next`: one call looks at `HISTORY_SCAN_ROWS_MAX` transfers at most. Raises: `AccountMissing`,
+    `CursorInvalid`.
+    """
+    wanted = Filter(code, None, metadata)
+    async with database.connection() as connection:
+        if account is not None and not await history.exists(connection, account):
+            raise AccountMissing
+        within = await _range(connection, after, limit, wanted, since, until, account)
+        return await history.transfers(connection, within, wanted, account)
+
+
+async def _range(
+    connection: Connection, cursor: TransferId | None, limit: int, wanted: Filter,
+    since: datetime | None, until: datetime | None, account: AccountId | None,
+) -> Range:  # fmt: skip
+    low, below = -1, segments.END
+    if since is not None:
+        low = await segments.last_seq(connection, since, before=True)
+    if until is not None:
+        below = await segments.last_seq(connection, until, before=True) + 1
+    if cursor is not None:
+        seq = await lookup.seq_of(connection, cursor, account)
+        if seq is None:
+            raise CursorInvalid
+        below = min(below, seq)
+    limit = max(1, min(limit, PAGE_ROWS_MAX))
+    return Range(low, below, limit, limit if wanted.everything else HISTORY_SCAN_ROWS_MAX)
 
 
 async def trial_balance(database: Database) -> list[AssetTotals]:
-    """Return the sums over all accounts of each asset.
+    """Return the sums over all accounts of each asset, added up from every transfer there is.
 
-    Debits and credits are equal when the books balance.
+    Debits and credits are equal when the books balance. Takes about a second for a million transfers.
     """
     async with database.connection() as connection:
         return await reading.trial_balance(connection)
@@ -107,4 +152,4 @@ async def accounts(
 async def find(database: Database, ids: Sequence[TransferId]) -> dict[TransferId, Posting]:
     """Return what became of each id that the ledger has seen."""
     async with database.connection() as connection:
-        return await reading.find(connection, ids)
+        return await lookup.find(connection, ids)

@@ -1,336 +1,298 @@
--- The ledger. Rows are only ever added, except `balances` (the sums so far) and `open_holds` (what is reserved now).
---
--- How an account's history is found: every transfer names the transfer before it on each of its two accounts, and
--- `balances.last_transfer` names the newest, so a statement is a walk backwards by primary key. Every 64th entry or so of
--- an account leaves a row in `marks` with the balance at that point, so that a past moment is found by one index
--- look-up and a short walk. Ordinary (account, sequence) indexes would take two insertions at random places for each
--- transfer, and slow down as they outgrow memory; this way everything but the balances is appended.
+-- The ledger. One process at a time writes it: it keeps every balance in memory, decides there, and appends what it
+-- decided. Nothing here is updated while it does so but the one row of `head`. Balances are not stored row by row:
+-- `marks` and `snapshots` are written behind, and what they say follows from the transfers.
 
 create schema ledger;
-comment on schema ledger is 'Double-entry ledger: accounts, transfers between them, balances, and the proof that nothing was altered.';
+comment on schema ledger is 'Double-entry ledger: accounts, transfers between them, and the proof that nothing was altered.';
 
 create table ledger.accounts (
     number bigint primary key check (number > 0),
     code text not null unique,
     asset smallint not null,
     rule smallint not null check (rule between 0 and 2),
+    place integer not null unique check (place >= 0),
+    limit_minor bigint not null default 0 check (limit_minor >= 0),
+    closed boolean not null default false,
     opened_at timestamptz not null
 );
-comment on table ledger.accounts is 'What an account is; one row for each, never changed.';
+comment on table ledger.accounts is 'What an account is; only its limit and whether it is closed ever change.';
 comment on column ledger.accounts.number is 'Chosen by whoever opens the account.';
 comment on column ledger.accounts.code is 'Readable name, for example payer:pyr_01JD:CNY.';
 comment on column ledger.accounts.asset is 'ISO 4217 number, or a number of ours above 1000.';
 comment on column ledger.accounts.rule is '0 free, 1 debits must not exceed credits, 2 credits must not exceed debits.';
+comment on column ledger.accounts.place is 'Where the writer keeps it: 0, 1, 2 … in the order of opening.';
+comment on column ledger.accounts.limit_minor is 'By how much the rule may be exceeded now, minor units: a credit limit. `limits` has its history.';
+comment on column ledger.accounts.closed is 'A closed account takes part in nothing but the release of holds.';
 comment on index ledger.accounts_pkey is 'Opening and describing accounts by number.';
 comment on index ledger.accounts_code_key is 'Finding an account by its name.';
+comment on index ledger.accounts_place_key is 'Accounts opened since a snapshot.';
 
-create table ledger.balances (
-    number bigint primary key,
-    debits_posted bigint not null default 0,
-    credits_posted bigint not null default 0,
-    debits_pending bigint not null default 0,
-    credits_pending bigint not null default 0,
-    entries bigint not null default 0,
-    last_transfer uuid not null default '00000000-0000-0000-0000-000000000000',
-    prior_transfer uuid not null default '00000000-0000-0000-0000-000000000000',
-    asset smallint not null,
-    rule smallint not null,
-    closed boolean not null default false,
-    check (least(debits_posted, credits_posted, debits_pending, credits_pending) >= 0)
-) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
-comment on table ledger.balances is 'The sums of each account so far, minor units. Half of each page is kept free so that updates stay on it; no changing column is indexed. Rules and upper bounds are checked by the functions below, when a whole batch has been added.';
-comment on column ledger.balances.entries is 'How many transfers have touched the account.';
-comment on column ledger.balances.last_transfer is 'Newest transfer that touched the account; nil when there is none.';
-comment on column ledger.balances.prior_transfer is 'Newest transfer before the batch that last touched the account.';
-comment on column ledger.balances.asset is 'Copied from accounts, so that posting reads one row.';
-comment on column ledger.balances.rule is 'Copied from accounts, so that posting reads one row.';
-comment on column ledger.balances.closed is 'A closed account takes part in nothing but the release of holds.';
-comment on index ledger.balances_pkey is 'Locking and updating the accounts of a batch; balances by number.';
+create table ledger.limits (
+    account bigint not null,
+    seq bigint not null,
+    at timestamptz not null,
+    limit_minor bigint not null check (limit_minor >= 0),
+    primary key (account, seq)
+);
+comment on table ledger.limits is 'Every change of an account''s credit limit.';
+comment on column ledger.limits.seq is 'It holds from the transfer with this number on.';
+comment on index ledger.limits_pkey is 'The limit of an account at a transfer.';
 
 create table ledger.transfers (
-    id uuid primary key,
     seq bigint not null,
     at timestamptz not null,
     debit bigint not null,
     credit bigint not null,
     amount bigint not null,
-    debit_prev uuid not null,
-    credit_prev uuid not null,
+    id uuid not null,
     code integer not null,
     asset smallint not null,
     kind smallint not null,
     balancing smallint,
     asked bigint,
+    held bigint,
     pending_id uuid,
     expires_at timestamptz,
     metadata jsonb,
     check (amount > 0 and debit <> credit)
-) with (fillfactor = 100, autovacuum_analyze_scale_factor = 0.2);
-comment on table ledger.transfers is 'Every transfer that was made. Never updated, never deleted; a correction is a new transfer.';
+) partition by range (seq);
+comment on table ledger.transfers is 'Every transfer that was made, in segments of 2^20 numbers. Never updated, never deleted; a correction is a new transfer.';
+comment on column ledger.transfers.seq is 'Rises by one within a batch, and from batch to batch; where a segment ends early, numbers are left out.';
+comment on column ledger.transfers.at is 'Time of its batch.';
 comment on column ledger.transfers.id is 'Chosen by whoever asks, time-ordered, so that new ones go to the right edge of the index.';
-comment on column ledger.transfers.seq is 'batches.number * 8192 + position in the batch: rises along every account.';
 comment on column ledger.transfers.amount is 'What it moved, reserved or released, minor units.';
-comment on column ledger.transfers.debit_prev is 'The transfer before this one on the debit account; nil when it is the first.';
-comment on column ledger.transfers.credit_prev is 'The transfer before this one on the credit account; nil when it is the first.';
 comment on column ledger.transfers.code is 'The caller''s own reason code.';
 comment on column ledger.transfers.kind is '0 posted, 1 pending, 2 settles a pending one, 3 voids one, 4 one lapsed.';
 comment on column ledger.transfers.balancing is '1 as much as the debit account allows, 2 as the credit account allows; null: exactly the amount.';
 comment on column ledger.transfers.asked is 'Amount asked for where it differs from the amount; -1 when all was asked for.';
+comment on column ledger.transfers.held is 'What the pending transfer that this one settles or releases had reserved.';
 comment on column ledger.transfers.pending_id is 'The pending transfer that this one settles or releases.';
-comment on index ledger.transfers_pkey is 'Duplicates; find by id; the walk of a statement.';
 
-create index transfers_seq on ledger.transfers using brin (seq) with (pages_per_range = 32, autosummarize = on);
-comment on index ledger.transfers_seq is 'Transfers of a batch, and transfers in order; small, since rows are appended in about this order.';
-
-create unique index transfers_pending on ledger.transfers (pending_id) where pending_id is not null;
-comment on index ledger.transfers_pending is 'A pending transfer is settled or released at most once; find what became of it.';
-
-create table ledger.open_holds (
-    id uuid primary key,
-    debit bigint not null,
-    credit bigint not null,
-    asset smallint not null,
-    amount bigint not null check (amount > 0),
-    expires_at timestamptz
+create table ledger.segments (
+    number integer primary key,
+    opened_at timestamptz not null,
+    last_at timestamptz,
+    last_seq bigint,
+    indexed boolean not null,
+    marked boolean not null default false
 );
-comment on table ledger.open_holds is 'Pending transfers that are neither settled nor released yet; follows from transfers.';
-comment on index ledger.open_holds_pkey is 'Settling and releasing by id.';
-create index open_holds_expiry on ledger.open_holds (expires_at) where expires_at is not null;
-comment on index ledger.open_holds_expiry is 'Holds that have lapsed, oldest first.';
+comment on table ledger.segments is 'Partitions of transfers: segment n holds the numbers from n * 2^20 and is the table transfers_<n>.';
+comment on column ledger.segments.opened_at is 'No transfer in it is older.';
+comment on column ledger.segments.last_at is 'Time of its newest transfer; null while it is being written.';
+comment on column ledger.segments.last_seq is 'Number of its newest transfer; null while it is being written.';
+comment on column ledger.segments.indexed is 'Whether an account''s history is found by index: at once where little is written, else built behind.';
+comment on column ledger.segments.marked is 'Whether each account that it touches has a mark in it, at or after its last transfer there. Then so have all segments before it.';
+comment on index ledger.segments_pkey is 'Segments in order.';
+create index segments_unmarked on ledger.segments (number) where not marked;
+comment on index ledger.segments_unmarked is 'The segments that a balance of now adds up.';
 
 create table ledger.refusals (
     id uuid primary key,
-    seq bigint not null,
+    batch bigint not null,
+    position integer not null,
     at timestamptz not null,
     outcome smallint not null check (outcome > 1)
 );
 comment on table ledger.refusals is 'Ids whose transfer was refused because of the state of the ledger: they stay refused.';
-comment on column ledger.refusals.seq is 'batches.number * 8192 + position among the refusals of the batch.';
+comment on column ledger.refusals.position is 'Place among the refusals of the batch, from 0.';
 comment on column ledger.refusals.outcome is 'Number of the refusal, as in the table of outcomes.';
 comment on index ledger.refusals_pkey is 'The same answer for an id that was refused before.';
-create index refusals_seq on ledger.refusals using brin (seq) with (pages_per_range = 32, autosummarize = on);
-comment on index ledger.refusals_seq is 'Refusals of a batch.';
-
-create sequence ledger.batch_number;
-comment on sequence ledger.batch_number is 'Numbers batches; drawn after the accounts are locked, so it rises along every account.';
+create index refusals_batch on ledger.refusals using brin (batch) with (pages_per_range = 32, autosummarize = on);
+comment on index ledger.refusals_batch is 'Refusals of a batch.';
 
 create table ledger.batches (
     number bigint primary key,
-    chain smallint not null,
-    position bigint not null,
+    first_seq bigint not null,
     at timestamptz not null,
     transfers integer not null,
     refusals integer not null,
+    root bytea not null,
     hash bytea not null,
-    unique (chain, position)
+    early uuid[]
 );
-comment on table ledger.batches is 'One row for each committed batch, linked by hash to the one before it on its chain.';
-comment on column ledger.batches.chain is 'Batches that are under way at the same time are on different chains, so that none waits for another''s commit.';
-comment on column ledger.batches.at is 'Never earlier than any batch committed before: along each account time never goes back.';
-comment on column ledger.batches.hash is 'SHA-256 over the hash before it on the chain and the rows of the batch; see docs/reference/ledger.md.';
+comment on table ledger.batches is 'One row for each committed batch of transfers, linked by hash to the one before.';
+comment on column ledger.batches.number is '1, 2, 3 … without gaps.';
+comment on column ledger.batches.first_seq is 'Number of its first transfer, or, without transfers, of the next that will be made.';
+comment on column ledger.batches.at is 'Never earlier than any batch before.';
+comment on column ledger.batches.root is 'Merkle root of its transfers; see docs/reference/ledger.md.';
+comment on column ledger.batches.hash is 'SHA-256 over the hash before it, this row and its refusals; see docs/reference/ledger.md.';
+comment on column ledger.batches.early is 'Ids whose own time lay ahead of the writer''s clock: they are looked up always.';
 comment on index ledger.batches_pkey is 'Verification in order.';
-comment on index ledger.batches_chain_position_key is 'The head of a chain.';
-create index batches_at on ledger.batches (at);
-comment on index ledger.batches_at is 'The newest time so far.';
+create index batches_first_seq on ledger.batches (first_seq);
+comment on index ledger.batches_first_seq is 'The batch of a transfer.';
+create index batches_at on ledger.batches (at, number);
+comment on index ledger.batches_at is 'The newest batch at a moment.';
+create index batches_early on ledger.batches (number) where early is not null;
+comment on index ledger.batches_early is 'Ids that a new writer must know of.';
 
 create table ledger.marks (
     account bigint not null,
+    seq bigint not null,
     entries bigint not null,
-    at timestamptz not null,
-    last_transfer uuid not null,
     debits_posted bigint not null,
     credits_posted bigint not null,
     debits_pending bigint not null,
     credits_pending bigint not null,
-    primary key (account, entries)
+    primary key (account, seq)
 );
-comment on table ledger.marks is 'Sparse index of each account''s history: the balance after a batch, about every 64 entries.';
+comment on table ledger.marks is 'Sparse balances, about every 64 entries of an account, written behind: a balance is a mark and the few transfers after it. One that is missing in a segment that is not `marked` only makes the way longer.';
+comment on column ledger.marks.seq is 'The balance after all transfers up to this number.';
 comment on column ledger.marks.entries is 'How many transfers had touched the account by then.';
-comment on index ledger.marks_pkey is 'Marks of an account in order; at rises with entries, so a past moment is found by it too.';
-create index marks_at on ledger.marks (account, at);
-comment on index ledger.marks_at is 'The first mark after a moment.';
+comment on index ledger.marks_pkey is 'The newest mark of an account at a moment.';
 
--- Appends what was decided and links it into a chain. Called by the two functions below, inside their transaction, with
--- the accounts locked. `p_prior[i]` is what account i named as its newest transfer before this batch.
-create function ledger.record_v1(
-    p_now timestamptz, p_prior uuid[], p_id uuid[], p_debit bigint[], p_credit bigint[], p_asset smallint[], p_amount bigint[],
-    p_kind smallint[], p_code integer[], p_debit_index integer[], p_credit_index integer[],
-    p_debit_prev integer[], p_credit_prev integer[], p_expires timestamptz[], p_metadata jsonb[],
-    p_balancing smallint[], p_asked bigint[], p_pending uuid[], p_refused uuid[], p_refusal smallint[], p_marked bigint[],
-    out batch bigint, out at timestamptz
-) language plpgsql
+create table ledger.snapshots (
+    seq bigint primary key,
+    batch bigint not null,
+    at timestamptz not null,
+    payload bytea not null
+);
+alter table ledger.snapshots alter column payload set storage external;
+comment on table ledger.snapshots is 'Every balance and open hold at once, written behind: a new writer starts from the newest and reads what came after. The last two are kept.';
+comment on column ledger.snapshots.seq is 'After all transfers up to this number.';
+comment on index ledger.snapshots_pkey is 'The newest snapshot.';
+
+create table ledger.head (
+    one boolean primary key default true check (one),
+    epoch bigint not null,
+    commits bigint not null,
+    batch bigint not null,
+    seq bigint not null,
+    at timestamptz not null,
+    hash bytea not null
+) with (fillfactor = 10);
+insert into ledger.head (epoch, commits, batch, seq, at, hash) values (0, 0, 0, -1, '1970-01-01 00:00:00+00', '');
+comment on table ledger.head is 'Where the ledger stands: one row, moved on by every commit. It fences: a commit must name the epoch and the commit before it.';
+comment on column ledger.head.epoch is 'Of the writer that may commit.';
+comment on column ledger.head.commits is 'Commits so far, those without transfers too.';
+comment on column ledger.head.batch is 'Number of the newest batch.';
+comment on column ledger.head.seq is 'Number of the newest transfer.';
+comment on column ledger.head.hash is 'Hash of the newest batch.';
+comment on index ledger.head_pkey is 'The one row.';
+
+create table ledger.writer (
+    one boolean primary key default true check (one),
+    epoch bigint not null,
+    holder text not null,
+    address text not null,
+    token bytea not null,
+    alive_until timestamptz not null
+) with (fillfactor = 10);
+insert into ledger.writer values (true, 0, '', '', '', '-infinity');
+comment on table ledger.writer is 'Who writes, where others reach it, and until when it counts as alive; the database''s own clock decides.';
+comment on column ledger.writer.token is 'What others show when they call: whoever can read this may.';
+comment on index ledger.writer_pkey is 'The one row.';
+
+-- Moves the head on by one commit. Raises HF002 when another has been elected or another commit came in between.
+create function ledger.commit_v1(
+    p_epoch bigint, p_commits bigint, p_batch bigint, p_first_seq bigint, p_at timestamptz,
+    p_transfers integer, p_refusals integer, p_root bytea, p_hash bytea, p_early uuid[]
+) returns void language plpgsql
+as $$
+begin
+    if p_hash is null then
+        update ledger.head set commits = p_commits where epoch = p_epoch and commits = p_commits - 1;
+    else
+        update ledger.head
+        set commits = p_commits, batch = p_batch, seq = p_first_seq + p_transfers - 1, at = p_at, hash = p_hash
+        where epoch = p_epoch and commits = p_commits - 1;
+    end if;
+    if not found then
+        raise exception 'not the writer of this ledger any more' using errcode = 'HF002';
+    end if;
+    if p_hash is not null then
+        insert into ledger.batches (number, first_seq, at, transfers, refusals, root, hash, early)
+        values (p_batch, p_first_seq, p_at, p_transfers, p_refusals, p_root, p_hash, p_early);
+    end if;
+end $$;
+comment on function ledger.commit_v1 is 'Moves the head on by one commit, or raises.';
+
+-- Adds a partition of transfers. With `p_history`, an account's transfers are found by index from the beginning.
+create function ledger.open_segment_v1(p_number integer, p_at timestamptz, p_history boolean) returns void language plpgsql
 as $$
 declare
-    v_chain integer := 0;
-    v_position bigint;
-    v_hash bytea;
+    v_name text := format('transfers_%s', lpad(p_number::text, 6, '0'));
 begin
-    while not pg_try_advisory_xact_lock(1279608914, v_chain) loop
-        v_chain := v_chain + 1;
-    end loop;
-    batch := nextval('ledger.batch_number');
-    select greatest(p_now, b.at) into at from ledger.batches b order by b.at desc limit 1;
-    at := coalesce(at, p_now);
-    select b.position, b.hash into v_position, v_hash from ledger.batches b where b.chain = v_chain order by b.position desc limit 1;
-    v_position := coalesce(v_position, 0) + 1;
-    v_hash := sha256(coalesce(v_hash, ''::bytea) || int8send(batch) || int2send(v_chain::smallint) || int8send(v_position)
-        || timestamptz_send(at) || array_send(p_id) || array_send(p_debit) || array_send(p_credit) || array_send(p_asset)
-        || array_send(p_amount) || array_send(p_kind) || array_send(p_code)
-        || coalesce(array_send(p_expires), ''::bytea) || coalesce(array_send(p_metadata), ''::bytea)
-        || coalesce(array_send(p_balancing), ''::bytea) || coalesce(array_send(p_asked), ''::bytea)
-        || coalesce(array_send(p_pending), ''::bytea) || coalesce(array_send(p_refused), ''::bytea)
-        || coalesce(array_send(p_refusal), ''::bytea));
-    insert into ledger.transfers (id, seq, at, debit, credit, amount, debit_prev, credit_prev, code, asset, kind,
-                                  balancing, asked, pending_id, expires_at, metadata)
-    select p_id[i], batch * 8192 + i - 1, at, p_debit[i], p_credit[i], p_amount[i],
-           case when p_debit_prev[i] = 0 then p_prior[p_debit_index[i]] else p_id[p_debit_prev[i]] end,
-           case when p_credit_prev[i] = 0 then p_prior[p_credit_index[i]] else p_id[p_credit_prev[i]] end,
-           p_code[i], p_asset[i], p_kind[i], p_balancing[i], p_asked[i], p_pending[i], p_expires[i], p_metadata[i]
-    from generate_series(1, cardinality(p_id)) as i;
-    if 1 = any (p_kind) then
-        insert into ledger.open_holds (id, debit, credit, asset, amount, expires_at)
-        select p_id[i], p_debit[i], p_credit[i], p_asset[i], p_amount[i], p_expires[i]
-        from generate_series(1, cardinality(p_id)) as i where p_kind[i] = 1;
+    execute format('create table ledger.%I (like ledger.transfers including defaults including constraints) '
+        'with (fillfactor = 100, autovacuum_analyze_scale_factor = 0.2)', v_name);
+    execute format('create unique index on ledger.%I (id)', v_name);
+    execute format('create index %I on ledger.%I using brin (seq) with (pages_per_range = 32, autosummarize = on)', v_name || '_seq', v_name);
+    execute format('create unique index on ledger.%I (pending_id) where pending_id is not null', v_name);
+    insert into ledger.segments (number, opened_at, indexed) values (p_number, p_at, p_history);
+    if p_history then
+        perform ledger.index_segment_v1(p_number);
     end if;
-    if p_pending is not null then
-        delete from ledger.open_holds h using unnest(p_pending) as u (id) where h.id = u.id;
-    end if;
-    if p_refused is not null then
-        insert into ledger.refusals (id, seq, at, outcome)
-        select u.id, batch * 8192 + u.position - 1, at, u.outcome
-        from unnest(p_refused, p_refusal) with ordinality as u (id, outcome, position);
-    end if;
-    if p_marked is not null then
-        insert into ledger.marks (account, entries, at, last_transfer, debits_posted, credits_posted, debits_pending, credits_pending)
-        select b.number, b.entries, at, b.last_transfer, b.debits_posted, b.credits_posted, b.debits_pending, b.credits_pending
-        from ledger.balances b where b.number = any (p_marked);
-    end if;
-    insert into ledger.batches (number, chain, position, at, transfers, refusals, hash)
-    values (batch, v_chain, v_position, at, cardinality(p_id), coalesce(cardinality(p_refused), 0), v_hash);
+    execute format('alter table ledger.transfers attach partition ledger.%I for values from (%s) to (%s)',
+        v_name, p_number::bigint << 20, (p_number + 1)::bigint << 20);
 end $$;
-comment on function ledger.record_v1 is 'Appends decided transfers, holds, refusals, marks and the batch with its hash.';
+comment on function ledger.open_segment_v1 is 'Adds a partition of transfers.';
 
--- The one round trip of a batch in which nothing can fail. Takes the accounts in ascending order with the sums that the
--- batch would add to each, adds them, and only then looks: an account whose credits before the batch cover all its debits
--- with the batch cannot fail in any order. When that holds everywhere and no id was seen before, everything is recorded.
--- Otherwise nothing but the sums was written, the accounts that need a closer look are returned as they were before the
--- batch, and the caller decides in order and calls `finish_v1` in the same transaction. With `p_strict` it raises HF001
--- instead, for a caller who has sent the commit along.
-create function ledger.post_v1(
-    p_now timestamptz, p_plain boolean, p_strict boolean, p_number bigint[], p_account_asset smallint[], p_debits bigint[], p_credits bigint[],
-    p_debit_holds bigint[], p_credit_holds bigint[], p_entries integer[], p_last uuid[], p_wanted boolean[],
-    p_first_id uuid, p_last_id uuid,
-    p_id uuid[], p_debit bigint[], p_credit bigint[], p_asset smallint[], p_amount bigint[],
-    p_kind smallint[], p_code integer[], p_debit_index integer[], p_credit_index integer[],
-    p_debit_prev integer[], p_credit_prev integer[], p_expires timestamptz[], p_metadata jsonb[],
-    out batch bigint, out at timestamptz, out present bigint[], out number bigint[], out asset smallint[], out rule smallint[],
-    out closed boolean[], out debits_posted bigint[], out credits_posted bigint[], out debits_pending bigint[], out credits_pending bigint[]
-) language plpgsql
-set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+-- Builds what finds an account's history in a segment. Nobody can write that segment meanwhile.
+create function ledger.index_segment_v1(p_number integer) returns void language plpgsql
 as $$
 declare
-    v_prior uuid[];
-    v_marked bigint[];
-    v_unsure bigint[];
-    v_clean boolean;
+    v_name text := format('transfers_%s', lpad(p_number::text, 6, '0'));
 begin
-    with changed as (
-        update ledger.balances b
-        set debits_posted = b.debits_posted + p_debits[i],
-            credits_posted = b.credits_posted + p_credits[i],
-            debits_pending = b.debits_pending + coalesce(p_debit_holds[i], 0),
-            credits_pending = b.credits_pending + coalesce(p_credit_holds[i], 0),
-            entries = b.entries + p_entries[i],
-            prior_transfer = b.last_transfer,
-            last_transfer = case when p_entries[i] = 0 then b.last_transfer else p_last[i] end
-        from generate_series(1, cardinality(p_number)) as i
-        where b.number = p_number[i]
-        returning b.number, b.prior_transfer, b.entries >> 6 <> (b.entries - p_entries[i]) >> 6 as marked,
-            b.closed or b.asset <> p_account_asset[i] or coalesce(p_wanted[i], false)
-            or (b.rule = 1 and b.credits_posted - p_credits[i] < b.debits_posted + b.debits_pending)
-            or (b.rule = 2 and b.debits_posted - p_debits[i] < b.credits_posted + b.credits_pending)
-            or b.debits_posted + b.debits_pending - (b.credits_posted - p_credits[i]) > 9007199254740991
-            or b.credits_posted + b.credits_pending - (b.debits_posted - p_debits[i]) > 9007199254740991
-            or b.debits_posted + b.debits_pending > 2305843009213693952
-            or b.credits_posted + b.credits_pending > 2305843009213693952 as unsure
-    )
-    select array_agg(c.number), array_agg(c.prior_transfer), array_agg(c.number) filter (where c.marked),
-           array_agg(c.number) filter (where c.unsure)
-    into present, v_prior, v_marked, v_unsure
-    from changed c;
-    if v_unsure is not null then
-        select array_agg(b.number), array_agg(b.asset), array_agg(b.rule), array_agg(b.closed),
-               array_agg(b.debits_posted - p_debits[i]), array_agg(b.credits_posted - p_credits[i]),
-               array_agg(b.debits_pending - coalesce(p_debit_holds[i], 0)),
-               array_agg(b.credits_pending - coalesce(p_credit_holds[i], 0))
-        into number, asset, rule, closed, debits_posted, credits_posted, debits_pending, credits_pending
-        from generate_series(1, cardinality(p_number)) as i join ledger.balances b on b.number = p_number[i]
-        where b.number = any (v_unsure);
-    end if;
-    v_clean := p_plain and number is null and present = p_number
-        and not (exists (select from ledger.transfers t where t.id between p_first_id and p_last_id)
-                 and exists (select from unnest(p_id) as u (id) join ledger.transfers t on t.id = u.id))
-        and not (exists (select from ledger.refusals t where t.id between p_first_id and p_last_id)
-                 and exists (select from unnest(p_id) as u (id) join ledger.refusals t on t.id = u.id));
-    if v_clean is not true then
-        if p_strict then
-            raise exception 'the batch needs a closer look' using errcode = 'HF001';
-        end if;
-        return;
-    end if;
-    present := null;
-    select r.batch, r.at into batch, at from ledger.record_v1(
-        p_now, v_prior, p_id, p_debit, p_credit, p_asset, p_amount, p_kind, p_code, p_debit_index, p_credit_index,
-        p_debit_prev, p_credit_prev, p_expires, p_metadata, null, null, null, null, null, v_marked) r;
+    execute format('create index on ledger.%I (debit, seq)', v_name);
+    execute format('create index on ledger.%I (credit, seq)', v_name);
+    update ledger.segments set indexed = true where number = p_number;
 end $$;
-comment on function ledger.post_v1 is 'Posts a batch in one round trip, or says which accounts the caller must look at.';
+comment on function ledger.index_segment_v1 is 'Builds the indexes of the history of a segment.';
 
--- Second half of a batch that needed a closer look: corrects the sums that `post_v1` added in advance and records what
--- was decided. `p_changed` names accounts whose sums or newest transfer differ from what was added. Raises when an
--- account's rule does not hold afterwards: that would be a fault of ours, and nothing is kept then.
-create function ledger.finish_v1(
-    p_now timestamptz, p_number bigint[], p_entries integer[],
-    p_changed bigint[], p_debits bigint[], p_credits bigint[], p_debit_holds bigint[], p_credit_holds bigint[],
-    p_entries_less integer[], p_last uuid[],
-    p_id uuid[], p_debit bigint[], p_credit bigint[], p_asset smallint[], p_amount bigint[],
-    p_kind smallint[], p_code integer[], p_debit_index integer[], p_credit_index integer[],
-    p_debit_prev integer[], p_credit_prev integer[], p_expires timestamptz[], p_metadata jsonb[],
-    p_balancing smallint[], p_asked bigint[], p_pending uuid[], p_refused uuid[], p_refusal smallint[],
-    out batch bigint, out at timestamptz
-) language plpgsql
-set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+-- Notes where a segment ended that is written no more.
+create function ledger.seal_segment_v1(p_number integer) returns void language plpgsql
+as $$
+begin
+    update ledger.segments s set last_seq = b.last_seq, last_at = b.at
+    from (select first_seq + transfers - 1 as last_seq, at from ledger.batches
+          where first_seq < (p_number + 1)::bigint << 20 and transfers > 0 order by first_seq desc limit 1) b
+    where s.number = p_number and s.last_seq is null;
+    perform brin_summarize_new_values(format('ledger.transfers_%s_seq', lpad(p_number::text, 6, '0'))::regclass);
+end $$;
+comment on function ledger.seal_segment_v1 is 'Notes where a segment ended.';
+
+-- Writes the marks that a segment lacks: where each of its accounts was touched last. For a segment that is written no
+-- more, once all before it are marked. Takes seconds; what is there already is kept.
+create function ledger.mark_segment_v1(p_number integer) returns void language plpgsql
 as $$
 declare
-    v_prior uuid[];
-    v_marked bigint[];
-    v_broken bigint;
+    v_table text := format('transfers_%s', lpad(p_number::text, 6, '0'));
+    v_low bigint := p_number::bigint << 20;
 begin
-    update ledger.balances b
-    set debits_posted = b.debits_posted + p_debits[i],
-        credits_posted = b.credits_posted + p_credits[i],
-        debits_pending = b.debits_pending + p_debit_holds[i],
-        credits_pending = b.credits_pending + p_credit_holds[i],
-        entries = b.entries - p_entries_less[i],
-        last_transfer = case when p_last[i] = '00000000-0000-0000-0000-000000000000' then b.prior_transfer else p_last[i] end
-    from generate_series(1, cardinality(p_changed)) as i
-    where b.number = p_changed[i];
-    select array_agg(b.prior_transfer order by u.position),
-           array_agg(b.number) filter (where b.entries >> 6 <> (b.entries - u.added) >> 6),
-           min(b.number) filter (where
-               (b.rule = 1 and b.debits_posted + b.debits_pending > b.credits_posted and u.added > 0)
-               or (b.rule = 2 and b.credits_posted + b.credits_pending > b.debits_posted and u.added > 0)
-               or b.debits_posted + b.debits_pending - b.credits_posted > 9007199254740991
-               or b.credits_posted + b.credits_pending - b.debits_posted > 9007199254740991
-               or b.debits_posted + b.debits_pending > 2305843009213693952
-               or b.credits_posted + b.credits_pending > 2305843009213693952)
-    into v_prior, v_marked, v_broken
-    from unnest(p_number, p_entries) with ordinality as u (number, added, position)
-    left join ledger.balances b on b.number = u.number;
-    if v_broken is not null then
-        raise exception 'the rule of account % does not hold after the batch', v_broken using errcode = 'check_violation';
+    if exists (select from ledger.segments where number <= p_number and (last_seq is null or (number < p_number and not marked))) then
+        raise exception 'segment % is still written, or one before it lacks its marks', p_number;
     end if;
-    select r.batch, r.at into batch, at from ledger.record_v1(
-        p_now, v_prior, p_id, p_debit, p_credit, p_asset, p_amount, p_kind, p_code, p_debit_index, p_credit_index,
-        p_debit_prev, p_credit_prev, p_expires, p_metadata, p_balancing, p_asked, p_pending, p_refused, p_refusal, v_marked) r;
+    execute format($q$
+        with touched as materialized (
+            select v.account, max(t.seq) as seq, count(*) as entries,
+                   coalesce(sum(t.amount) filter (where v.debit and t.kind in (0, 2)), 0)::bigint as debits_posted,
+                   coalesce(sum(t.amount) filter (where not v.debit and t.kind in (0, 2)), 0)::bigint as credits_posted,
+                   coalesce(sum(case when t.kind = 1 then t.amount else -t.held end) filter (where v.debit and t.kind <> 0), 0)::bigint as debits_pending,
+                   coalesce(sum(case when t.kind = 1 then t.amount else -t.held end) filter (where not v.debit and t.kind <> 0), 0)::bigint as credits_pending
+            from ledger.%1$I t cross join lateral (values (t.debit, true), (t.credit, false)) as v (account, debit)
+            group by v.account
+        )
+        insert into ledger.marks (account, seq, entries, debits_posted, credits_posted, debits_pending, credits_pending)
+        select t.account, t.seq, coalesce(m.entries, 0) + t.entries,
+               coalesce(m.debits_posted, 0) + t.debits_posted, coalesce(m.credits_posted, 0) + t.credits_posted,
+               coalesce(m.debits_pending, 0) + t.debits_pending, coalesce(m.credits_pending, 0) + t.credits_pending
+        from touched t
+        left join lateral (
+            select * from ledger.marks m where m.account = t.account and m.seq < %2$s order by m.seq desc limit 1
+        ) m on true
+        where not exists (select from ledger.marks l where l.account = t.account and l.seq >= t.seq and l.seq < %3$s)
+        on conflict do nothing$q$, v_table, v_low, v_low + (1 << 20));
+    update ledger.segments set marked = true where number = p_number;
 end $$;
-comment on function ledger.finish_v1 is 'Corrects what post_v1 added in advance and records what was decided.';
+comment on function ledger.mark_segment_v1 is 'Writes the marks that a segment lacks.';
+
+create table ledger.tree_nodes (
+    level smallint not null check (level in (10, 20, 30, 40)),
+    number bigint not null check (number >= 0),
+    hash bytea not null check (octet_length(hash) = 32),
+    primary key (level, number)
+);
+comment on table ledger.tree_nodes is 'Complete subtrees of the Merkle tree over all batches, kept by whoever first needs them for a receipt. One that is missing is computed again.';
+comment on column ledger.tree_nodes.level is 'It stands over 2^level batches.';
+comment on column ledger.tree_nodes.number is 'Place among those of its level: the first batch under it is number * 2^level + 1.';
+comment on column ledger.tree_nodes.hash is 'As in RFC 6962; the leaves are the hashes of batches.';
+comment on index ledger.tree_nodes_pkey is 'Subtrees of a proof.';

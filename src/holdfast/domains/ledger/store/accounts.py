@@ -1,65 +1,81 @@
-"""Accounts and their balances: opening, closing, reading."""
+"""Accounts: opening, closing, limits. Only the writer does it: it must know of each before it decides."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from holdfast.base.ids import AccountId
-from holdfast.domains.ledger.errors import AccountExists, AccountMissing
-from holdfast.domains.ledger.model import Balance, NewAccount
-from holdfast.domains.ledger.rules import ASSET_NUMBERS, RULE_NUMBERS
+from holdfast.domains.ledger.errors import AccountExists, WriterAway
+from holdfast.domains.ledger.model import NewAccount
+from holdfast.domains.ledger.rules.rulebook import ASSET_NUMBERS, RULE_NUMBERS
 from holdfast.platform import arrays
 from holdfast.platform.db import Connection
 
-_OPEN: Final = """
-with asked as (
-    select * from unnest(%b::bigint[], %b::text[], %b::smallint[], %b::smallint[])
-        as u (number, code, asset, rule)
-), opened as (
-    insert into ledger.accounts (number, code, asset, rule, opened_at)
-    select number, code, asset, rule, %b::timestamptz from asked order by number
-    on conflict do nothing
-    returning number, asset, rule
-)
-insert into ledger.balances (number, asset, rule) select number, asset, rule from opened"""
+_FENCE: Final = "select from ledger.head where epoch = %b::bigint for share"
 _CLASH: Final = """
 select u.number, u.code
 from unnest(%b::bigint[], %b::text[], %b::smallint[], %b::smallint[]) as u (number, code, asset, rule)
-left join ledger.accounts a on a.number = u.number
-where (a.code, a.asset, a.rule) is distinct from (u.code, u.asset, u.rule)
+join ledger.accounts a on a.number = u.number or a.code = u.code
+where (a.number, a.code, a.asset, a.rule) is distinct from (u.number, u.code, u.asset, u.rule)
 limit 1"""
-_CLOSE: Final = "update ledger.balances set closed = %b where number = any (%b::bigint[])"
-_BALANCES: Final = """
-select number, debits_posted, credits_posted, debits_pending, credits_pending
-from ledger.balances where number = any (%b::bigint[])"""
+_OPEN: Final = """
+insert into ledger.accounts (number, code, asset, rule, place, limit_minor, opened_at)
+select number, code, asset, rule, place, limit_minor, %b::timestamptz
+from unnest(%b::bigint[], %b::text[], %b::smallint[], %b::smallint[], %b::integer[], %b::bigint[])
+    as u (number, code, asset, rule, place, limit_minor)"""
+_CLOSE: Final = "update ledger.accounts set closed = %b::boolean where number = any (%b::bigint[])"
+_LIMIT: Final = """
+with u as (select * from unnest(%b::bigint[], %b::bigint[]) as u (number, limit_minor)),
+changed as (
+    update ledger.accounts a set limit_minor = u.limit_minor from u where a.number = u.number
+    returning a.number, a.limit_minor
+)
+insert into ledger.limits (account, seq, at, limit_minor)
+select number, %b::bigint, %b::timestamptz, limit_minor from changed
+on conflict (account, seq) do update set at = excluded.at, limit_minor = excluded.limit_minor"""
 
 
-async def open_accounts(connection: Connection, accounts: Sequence[NewAccount], now: datetime) -> None:
-    """Add accounts that are not there yet. Raises: `AccountExists` when one is there with other content."""
-    columns = (
+async def must_be_writer(connection: Connection, epoch: int) -> None:
+    """See to it that nobody else can write until the transaction ends. Raises: `WriterAway`."""
+    if not (await connection.execute(_FENCE, (epoch,))).rowcount:
+        raise WriterAway
+
+
+async def find_clash(connection: Connection, accounts: Sequence[NewAccount]) -> None:
+    """Raises: `AccountExists` when a number or a name belongs to another account."""
+    row = await (await connection.execute(_CLASH, _described(accounts), binary=True)).fetchone()
+    if row is not None:
+        raise AccountExists(f"Account {row[0]} or the name {row[1]!r} belongs to another account.")
+
+
+async def open_accounts(
+    connection: Connection, accounts: Sequence[NewAccount], first_place: int, now: datetime
+) -> None:
+    """Add accounts that are not there yet, at the next places."""
+    places = arrays.integers(range(first_place, first_place + len(accounts)))
+    limits = arrays.bigints([a.limit_minor for a in accounts])
+    await connection.execute(_OPEN, (now, *_described(accounts), places, limits), binary=True)
+
+
+async def close_accounts(connection: Connection, numbers: Sequence[AccountId], *, closed: bool) -> None:
+    """Close or reopen accounts."""
+    await connection.execute(_CLOSE, (closed, arrays.bigints(sorted(numbers))), binary=True)
+
+
+async def set_limits(
+    connection: Connection, limits: Mapping[AccountId, int], from_seq: int, now: datetime
+) -> None:
+    """Set credit limits, minor units, for transfers from number `from_seq` on."""
+    columns = arrays.bigints(list(limits)), arrays.bigints(list(limits.values()))
+    await connection.execute(_LIMIT, (*columns, from_seq, now), binary=True)
+
+
+def _described(accounts: Sequence[NewAccount]) -> tuple[arrays.Packed, ...]:
+    return (
         arrays.bigints([a.number for a in accounts]),
         arrays.column("text", [a.code for a in accounts]),
         arrays.smallints([ASSET_NUMBERS[a.asset] for a in accounts]),
         arrays.smallints([RULE_NUMBERS[a.rule] for a in accounts]),
     )
-    await connection.execute(_OPEN, (*columns, now), binary=True)
-    clash = await (await connection.execute(_CLASH, columns, binary=True)).fetchone()
-    if clash is not None:
-        raise AccountExists(f"Account {clash[0]} or the name {clash[1]!r} belongs to another account.")
-
-
-async def close_accounts(connection: Connection, numbers: Sequence[AccountId], *, closed: bool) -> None:
-    """Close or reopen accounts. Raises: `AccountMissing`."""
-    done = await connection.execute(_CLOSE, (closed, arrays.bigints(sorted(numbers))), binary=True)
-    if done.rowcount != len(set(numbers)):
-        raise AccountMissing
-
-
-async def balances(connection: Connection, numbers: Sequence[AccountId]) -> dict[AccountId, Balance]:
-    """Read balances as they are now; an account that does not exist is left out."""
-    rows: list[Any] = await (
-        await connection.execute(_BALANCES, (arrays.bigints(numbers),), prepare=True, binary=True)
-    ).fetchall()
-    return {AccountId(row[0]): Balance(*row[1:]) for row in rows}

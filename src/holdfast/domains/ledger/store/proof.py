@@ -1,85 +1,164 @@
-"""Streams of the ledger's tables for `verify`, all of one moment. Used by nothing that posts."""
+"""Streams of the ledger's tables for `verify`, all of one moment. Used by nothing that posts.
+
+Transfers and batches, of which there are many, come by pages: the server concatenates the binary form of each
+row into one value, which numpy reads as it is. COPY would send a message for each row, and taking those apart
+costs more than hashing them. While one page is looked at, the server makes the next.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, TypeVar
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar, cast
+from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
 import psycopg
 from psycopg import errors, pq
 
+from holdfast.base.errors import Broken, ensure
+
 Rows = npt.NDArray[Any]
 T = TypeVar("T")
+Following = Callable[[tuple[Any, ...] | None], str | None]
 _COPY_HEAD_BYTES: Final = 19
 _CHUNK_ROWS: Final = 65_536
-_FIELDS: Final = (
-    ("id", 16),
+_PAGE_NUMBERS: Final = 2**17
+"""Transfers of one page, by their numbers: 9 MB, and sorted in the server's memory."""
+_PAGE_BATCHES: Final = 2**14
+
+TRANSFER: Final = np.dtype(
+    [
+        ("tag", "u1"),
+        ("id", "V16"),
+        ("debit", ">i8"),
+        ("credit", ">i8"),
+        ("amount", ">i8"),
+        ("code", ">i4"),
+        ("asset", ">i2"),
+        ("kind", ">i2"),
+        ("seq", ">i8"),
+        ("at", ">i8"),
+    ]
+)
+"""A transfer; times are microseconds since 2000-01-01 UTC. Up to `kind` it is as it is hashed."""
+EXTRA: Final = np.dtype(
+    [
+        ("seq", ">i8"),
+        ("has", ">i2"),
+        ("balancing", ">i2"),
+        ("asked", ">i8"),
+        ("held", ">i8"),
+        ("pending_id", "V16"),
+        ("expires_at", ">i8"),
+    ]
+)
+"""What only some transfers have. Bit n of `has` tells of the n-th column after it, bit 5 of metadata."""
+BATCH: Final = np.dtype(
+    [
+        ("number", ">i8"),
+        ("first_seq", ">i8"),
+        ("at", ">i8"),
+        ("transfers", ">i4"),
+        ("refusals", ">i4"),
+        ("root", "V32"),
+        ("hash", "V32"),
+    ]
+)
+"""A batch; up to `root` it is as it is hashed. A root or hash that is not of 32 bytes comes as zeros."""
+
+_PAGE: Final = r"""
+select count(*),
+       string_agg('\x00'::bytea || uuid_send(id) || int8send(debit) || int8send(credit) || int8send(amount)
+                  || int4send(code) || int2send(asset) || int2send(kind) || int8send(seq)
+                  || timestamptz_send(at), ''::bytea),
+       string_agg(int8send(seq)
+                  || int2send(((balancing is not null)::int + (asked is not null)::int * 2
+                               + (held is not null)::int * 4 + (pending_id is not null)::int * 8
+                               + (expires_at is not null)::int * 16 + (metadata is not null)::int * 32)::int2)
+                  || int2send(coalesce(balancing, 0::int2)) || int8send(coalesce(asked, 0))
+                  || int8send(coalesce(held, 0))
+                  || uuid_send(coalesce(pending_id, '00000000-0000-0000-0000-000000000000'))
+                  || timestamptz_send(coalesce(expires_at, '2000-01-01 00:00:00+00')), ''::bytea)
+           filter (where num_nonnulls(balancing, asked, held, pending_id, expires_at, metadata) > 0),
+       string_agg(int8send(seq), ''::bytea) filter (where metadata is not null),
+       array_agg(metadata::text) filter (where metadata is not null)
+from (select * from ledger.transfers where seq >= {low} and seq < {high} order by seq) t"""
+_IDS: Final = """
+select string_agg(uuid_send(id), ''::bytea) from ledger.transfers where seq >= {low} and seq < {high}"""
+_BATCHES: Final = r"""
+select count(*),
+       string_agg(int8send(number) || int8send(first_seq) || timestamptz_send(at) || int4send(transfers)
+                  || int4send(refusals)
+                  || case when octet_length(root) = 32 then root else decode(repeat('00', 32), 'hex') end
+                  || case when octet_length(hash) = 32 then hash else decode(repeat('00', 32), 'hex') end,
+                  ''::bytea)
+from (select * from ledger.batches where number > {after} order by number limit {limit}) b"""
+_SEGMENTS: Final = """
+select (regexp_match(bounds, $$FROM \\('(-?[0-9]+)'\\)$$))[1]::bigint,
+       (regexp_match(bounds, $$TO \\('(-?[0-9]+)'\\)$$))[1]::bigint
+from (select pg_get_expr(c.relpartbound, c.oid) as bounds
+      from pg_inherits i join pg_class c on c.oid = i.inhrelid
+      where i.inhparent = 'ledger.transfers'::regclass) p
+order by 1"""
+_SEGMENT_ROWS: Final = """
+select number, timestamptz_send(opened_at), timestamptz_send(last_at), last_seq, marked
+from ledger.segments order by number"""
+_REFUSALS: Final = """
+copy (select batch, position, at, id, outcome from ledger.refusals order by batch, position)
+to stdout (format binary)"""
+_REFUSAL_FIELDS: Final = (("batch", 8), ("position", 4), ("at", 8), ("id", 16), ("outcome", 2))
+_MARKS: Final = """
+copy (select seq, account, entries, debits_posted, credits_posted, debits_pending, credits_pending
+      from ledger.marks order by seq)
+to stdout (format binary)"""
+_MARK_FIELDS: Final = (
     ("seq", 8),
-    ("at", 8),
-    ("debit", 8),
-    ("credit", 8),
-    ("amount", 8),
-    ("debit_prev", 16),
-    ("credit_prev", 16),
-    ("code", 4),
-    ("asset", 2),
-    ("kind", 2),
-)
-_TRANSFERS: Final = """
-copy (select id, seq, at, debit, credit, amount, debit_prev, credit_prev, code, asset, kind
-      from ledger.transfers order by seq)
-to stdout (format binary)"""
-_EXTRAS: Final = """
-select seq, id, balancing, asked, pending_id, expires_at, metadata::text from ledger.transfers
-where balancing is not null or asked is not null or pending_id is not null or expires_at is not null
-   or metadata is not null
-order by seq"""
-_BATCHES: Final = (
-    "select number, chain, position, at, transfers, refusals, hash from ledger.batches order by number"
-)
-_REFUSALS: Final = "select seq, id, outcome from ledger.refusals order by seq"
-_HOLDS: Final = "select id, debit, credit, asset, amount, expires_at from ledger.open_holds"
-_BALANCES: Final = """
-copy (select b.number, b.debits_posted, b.credits_posted, b.debits_pending, b.credits_pending, b.entries,
-             b.last_transfer,
-             coalesce(a.asset, -1::int2), coalesce(a.rule, -1::int2),
-             case when b.asset = a.asset and b.rule = a.rule then 1::int2 else 0::int2 end
-      from ledger.balances b left join ledger.accounts a on a.number = b.number order by b.number)
-to stdout (format binary)"""
-_COUNT: Final = """
-select count(*), (select count(*) from ledger.accounts) - (select count(*) from ledger.balances)
-from ledger.transfers"""
-_BALANCE_FIELDS: Final = (
-    ("number", 8),
+    ("account", 8),
+    ("entries", 8),
     ("debits_posted", 8),
     ("credits_posted", 8),
     ("debits_pending", 8),
     ("credits_pending", 8),
-    ("entries", 8),
-    ("last", 16),
-    ("asset", 2),
-    ("rule", 2),
-    ("same", 2),
 )
+_LIMITS: Final = """
+copy (select seq, account, limit_minor from ledger.limits order by seq) to stdout (format binary)"""
+_LIMIT_FIELDS: Final = (("seq", 8), ("account", 8), ("limit_minor", 8))
+_ACCOUNTS: Final = """
+copy (select number, asset, rule, place, limit_minor from ledger.accounts order by number)
+to stdout (format binary)"""
+_ACCOUNT_FIELDS: Final = (("number", 8), ("asset", 2), ("rule", 2), ("place", 4), ("limit_minor", 8))
+_EARLY: Final = "select number, early from ledger.batches where early is not null order by number"
+_NODES: Final = "select level, number, hash from ledger.tree_nodes order by (number + 1) << level, level"
+_TOTAL: Final = "select coalesce(sum(transfers), 0)::bigint from ledger.batches"
+_HEAD: Final = "select batch, seq, timestamptz_send(at), hash, commits from ledger.head"
+_BATCH_OF: Final = """
+select b.number from ledger.transfers t
+cross join lateral (select number from ledger.batches where first_seq <= t.seq and transfers > 0
+                    order by first_seq desc limit 1) b
+where t.id = %b order by t.seq desc limit 1"""
 
 
-def _dtype(fields: tuple[tuple[str, int], ...]) -> np.dtype[Any]:
-    """A row of COPY's binary format: a count, then each field as its length and its bytes.
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some transfers by ascending `seq`; `metadata` is JSON by `seq`."""
 
-    `x_raw` is both together.
-    """
-    names, formats, offsets = ["count"], [">i2"], [0]
-    place = 2
-    for name, size in fields:
-        value = f"V{size}" if size == 16 else f">i{size}"
-        names += [name, name + "_raw"]
-        formats += [value, f"V{size + 4}"]
-        offsets += [place + 4, place]
-        place += size + 4
-    return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": place})
+    rows: Rows
+    extras: Rows
+    metadata: dict[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """What is noted of a segment. `marked`: each account has a mark at or after its last transfer there."""
+
+    number: int
+    opened_at: int
+    last_at: int | None
+    last_seq: int | None
+    marked: bool
 
 
 class Tables:
@@ -88,6 +167,7 @@ class Tables:
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
         self._snapshot = ""
+        self._holder: psycopg.Connection[tuple[Any, ...]] | None = None
         self._streams: list[Generator[Any, None, None]] = []
 
     @contextmanager
@@ -97,9 +177,12 @@ class Tables:
             holder.execute("set transaction isolation level repeatable read, read only")
             row = holder.execute("select pg_export_snapshot()").fetchone()
             self._snapshot = row[0] if row else ""
+            holder.execute("set local statement_timeout = 0")
+            self._holder = holder
             try:
                 yield
             finally:
+                self._holder = None
                 for stream in self._streams:
                     stream.close()
 
@@ -108,43 +191,81 @@ class Tables:
         with psycopg.connect(self._dsn) as connection:
             connection.execute("set transaction isolation level repeatable read, read only")
             connection.execute(f"set transaction snapshot '{self._snapshot}'".encode())
-            connection.execute("set local statement_timeout = 0")
-            connection.execute("set local work_mem = '256MB'")
+            connection.execute(
+                "set local statement_timeout = 0; set local work_mem = '128MB'; set local jit = off; "
+                "set local max_parallel_workers_per_gather = 0"
+            )
             yield connection
 
-    def counts(self) -> tuple[int, int]:
-        """Return how many transfers there are, and how many accounts lack a balance."""
-        with self._reader() as connection:
-            row = connection.execute(_COUNT).fetchone()
-            return (row[0], row[1]) if row else (0, 0)
+    def _all(self, query: str, parameters: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        ensure(self._holder is not None, "tables are read while they are held at one moment")
+        holder = cast("psycopg.Connection[tuple[Any, ...]]", self._holder)
+        return holder.execute(query.encode(), parameters).fetchall()
 
-    def balances(self) -> Rows:
-        """Return all balances, ascending by account."""
-        parts = list(self._copy(_BALANCES, _dtype(_BALANCE_FIELDS)))
-        return np.concatenate(parts) if parts else np.empty(0, _dtype(_BALANCE_FIELDS))
+    def total(self) -> int:
+        """Return how many transfers the batches speak of."""
+        return int(self._all(_TOTAL)[0][0])
 
-    def transfers(self) -> Iterator[Rows]:
-        """Yield transfers in order, many at a time."""
-        return self._copy(_TRANSFERS, _dtype(_FIELDS))
+    def head(self) -> tuple[int, int, int, bytes, int] | None:
+        """Return batch, seq, time, hash and commits of the head."""
+        rows = self._all(_HEAD)
+        if len(rows) != 1:
+            return None
+        batch, seq, at, digest, commits = rows[0]
+        return batch, seq, _microseconds(at), bytes(digest), commits
 
-    def extras(self) -> Iterator[tuple[Any, ...]]:
-        """Yield what only some transfers have, in order."""
-        return self._cursor(_EXTRAS)
+    def partitions(self) -> list[tuple[int | None, int | None]]:
+        """Return the bounds of each partition of transfers, None for one that has none."""
+        return [(row[0], row[1]) for row in self._all(_SEGMENTS)]
 
-    def batches(self) -> Iterator[tuple[Any, ...]]:
-        """Yield batches in order."""
-        return self._cursor(_BATCHES)
+    def segments(self) -> list[Segment]:
+        """Return what is noted of each segment."""
+        return [
+            Segment(number, _microseconds(opened), None if last is None else _microseconds(last), seq, marked)
+            for number, opened, last, seq, marked in self._all(_SEGMENT_ROWS)
+        ]
 
-    def refusals(self) -> Iterator[tuple[Any, ...]]:
-        """Yield refusals in order."""
-        return self._cursor(_REFUSALS)
+    def batch_of(self, transfer: UUID) -> int | None:
+        """Return the batch of the last transfer with this id."""
+        rows = self._all(_BATCH_OF, (transfer,))
+        return int(rows[0][0]) if rows else None
 
-    def holds(self) -> Iterator[tuple[Any, ...]]:
-        """Yield open holds."""
-        return self._cursor(_HOLDS)
+    def accounts(self) -> Rows:
+        """Return all accounts, ascending by number."""
+        parts = list(self._copy(_ACCOUNTS, _dtype(_ACCOUNT_FIELDS)))
+        return np.concatenate(parts) if parts else np.empty(0, _dtype(_ACCOUNT_FIELDS))
 
-    def _cursor(self, query: str) -> Iterator[tuple[Any, ...]]:
-        return self._kept(self._fetch(query))
+    def transfers(self) -> Iterator[Page]:
+        """Yield transfers in order of their numbers, many at a time."""
+        return self._kept(self._transfers())
+
+    def ids(self) -> Iterator[Rows]:
+        """Yield the ids of all transfers, then of all refusals, many at a time."""
+        return self._kept(self._ids())
+
+    def batches(self) -> Iterator[Rows]:
+        """Yield batches in order, many at a time."""
+        return self._kept(self._batches())
+
+    def refusals(self) -> Iterator[Rows]:
+        """Yield refusals in order of batch and position, many at a time."""
+        return self._copy(_REFUSALS, _dtype(_REFUSAL_FIELDS))
+
+    def marks(self) -> Iterator[Rows]:
+        """Yield marks in order of the transfer after which they hold, many at a time."""
+        return self._copy(_MARKS, _dtype(_MARK_FIELDS))
+
+    def limits(self) -> Iterator[Rows]:
+        """Yield changes of limits in order of the transfer from which they hold, many at a time."""
+        return self._copy(_LIMITS, _dtype(_LIMIT_FIELDS))
+
+    def early(self) -> Iterator[tuple[int, list[UUID]]]:
+        """Yield the batches that name early ids, with those."""
+        return self._kept(self._fetch(_EARLY))
+
+    def nodes(self) -> Iterator[tuple[int, int, bytes]]:
+        """Yield the subtrees that are kept for receipts, in the order in which they became complete."""
+        return self._kept(self._fetch(_NODES))
 
     def _copy(self, query: str, dtype: np.dtype[Any]) -> Iterator[Rows]:
         return self._kept(self._receive(query, dtype))
@@ -153,11 +274,49 @@ class Tables:
         self._streams.append(stream)
         return stream
 
-    def _fetch(self, query: str) -> Generator[tuple[Any, ...], None, None]:
+    def _fetch(self, query: str) -> Generator[Any, None, None]:
         with self._reader() as connection, connection.cursor("rows") as cursor:
-            cursor.itersize = 5000
+            cursor.itersize = 1000
             cursor.execute(query.encode())
             yield from cursor
+
+    def _ranges(self) -> Iterator[tuple[int, int]]:
+        for low, high in self.partitions():
+            if low is not None and high is not None:
+                for start in range(low, high, _PAGE_NUMBERS):
+                    yield start, min(high, start + _PAGE_NUMBERS)
+
+    def _transfers(self) -> Generator[Page, None, None]:
+        queries = [_PAGE.format(low=low, high=high) for low, high in self._ranges()]
+        with self._reader() as connection:
+            for count, rows, extras, seqs, metadata in _ahead(connection, _each(queries)):
+                yield Page(
+                    _in_order(_table(rows, TRANSFER, count)),
+                    _in_order(_table(extras, EXTRA)),
+                    dict(zip(_table(seqs, np.dtype(">i8")).tolist(), metadata or (), strict=True)),
+                )
+
+    def _ids(self) -> Generator[Rows, None, None]:
+        queries = [_IDS.format(low=low, high=high) for low, high in self._ranges()]
+        with self._reader() as connection:
+            for (ids,) in _ahead(connection, _each(queries)):
+                yield _table(ids, np.dtype("V16"))
+        for rows in self.refusals():
+            yield np.ascontiguousarray(rows["id"])
+
+    def _batches(self) -> Generator[Rows, None, None]:
+        def query(before: tuple[Any, ...] | None) -> str | None:
+            after = -(2**62)
+            if before is not None:
+                if not before[0]:
+                    return None
+                after = int(_table(before[1], BATCH)["number"][-1])
+            return _BATCHES.format(after=after, limit=_PAGE_BATCHES)
+
+        with self._reader() as connection:
+            for count, page in _ahead(connection, query):
+                if count:
+                    yield _table(page, BATCH, count)
 
     def _receive(self, query: str, dtype: np.dtype[Any]) -> Generator[Rows, None, None]:
         """Run a COPY through libpq itself: psycopg's own loop is entered for each message, which is a row."""
@@ -166,6 +325,66 @@ class Tables:
                 yield from _chunks(connection.pgconn, query.encode(), dtype)
             finally:
                 connection.close()
+
+
+def _each(queries: list[str]) -> Following:
+    left = iter(queries)
+    return lambda _row: next(left, None)
+
+
+def _ahead(
+    connection: psycopg.Connection[tuple[Any, ...]], following: Following
+) -> Generator[tuple[Any, ...], None, None]:
+    """Yield the one row of each query. While it is looked at, the server works on the next.
+
+    `following` is given the row before, None at first, and returns the next query, None at the end.
+    """
+    pgconn, load = connection.pgconn, psycopg.adapt.Transformer(connection)
+    row: tuple[Any, ...] | None = None
+    try:
+        while (query := following(row)) is not None:
+            pgconn.send_query_params(query.encode(), [], result_format=pq.Format.BINARY)
+            if row is not None:
+                yield row
+            result = pgconn.get_result()
+            while pgconn.get_result() is not None:
+                pass
+            if result is None or result.status != pq.ExecStatus.TUPLES_OK:
+                raise errors.error_from_result(result, encoding="utf-8") if result else Broken("it answers")
+            load.set_pgresult(result)
+            (row,) = load.load_rows(0, 1, tuple)
+        if row is not None:
+            yield row
+    finally:
+        connection.close()
+
+
+def _table(value: bytes | None, dtype: np.dtype[Any], count: int | None = None) -> Rows:
+    value = value or b""
+    if len(value) % dtype.itemsize or (count is not None and len(value) != count * dtype.itemsize):
+        raise Broken("every column of transfers and batches that must have a value has one")
+    return np.frombuffer(value, dtype)
+
+
+def _microseconds(sent: bytes) -> int:
+    return int.from_bytes(sent, "big", signed=True)
+
+
+def _in_order(rows: Rows) -> Rows:
+    seq = rows["seq"]
+    return rows if (seq[1:] >= seq[:-1]).all() else rows[np.argsort(seq, kind="stable")]
+
+
+def _dtype(fields: tuple[tuple[str, int], ...]) -> np.dtype[Any]:
+    """A row of COPY's binary format: a count, then each field as its length and its bytes."""
+    names, formats, offsets = ["count"], [">i2"], [0]
+    place = 2
+    for name, size in fields:
+        names.append(name)
+        formats.append(f"V{size}" if size == 16 else f">i{size}")
+        offsets.append(place + 4)
+        place += size + 4
+    return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": place})
 
 
 def _chunks(pgconn: pq.abc.PGconn, query: bytes, dtype: np.dtype[Any]) -> Generator[Rows, None, None]:
@@ -180,15 +399,17 @@ def _chunks(pgconn: pq.abc.PGconn, query: bytes, dtype: np.dtype[Any]) -> Genera
             break
         pieces.append(piece[skip:])
         skip = 0
-        if len(pieces) >= _CHUNK_ROWS:
-            yield _rows(pieces, dtype)
-            pieces = []
+        if len(pieces) > _CHUNK_ROWS:  # the last one is kept back: it may be what ends a COPY, and no row
+            yield _rows(pieces[:-1], dtype)
+            pieces = pieces[-1:]
     ended = pgconn.get_result()
     if ended is not None and ended.status == pq.ExecStatus.FATAL_ERROR:
         raise errors.error_from_result(ended, encoding="utf-8")
-    yield _rows(pieces, dtype)
+    yield _rows(pieces[:-1], dtype)
 
 
 def _rows(pieces: list[bytes | memoryview | bytearray], dtype: np.dtype[Any]) -> Rows:
     whole = b"".join(pieces)
-    return np.frombuffer(whole[: len(whole) // dtype.itemsize * dtype.itemsize], dtype)
+    if len(whole) != len(pieces) * dtype.itemsize:
+        raise Broken("every column of the ledger that must have a value has one")
+    return np.frombuffer(whole, dtype)

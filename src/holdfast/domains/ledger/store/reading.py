@@ -1,224 +1,176 @@
-"""Reading what was posted.
+"""Accounts, their balances now and after any transfer, and the trial balance, from the tables alone.
 
-A statement is a walk from an account's newest transfer backwards, by primary key.
+A balance is the account's newest mark and the transfers after it; see `segments` for where these can be.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Any, Final, Literal
-from uuid import UUID
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
-from holdfast.base.ids import AccountId, TransferId
+from holdfast.base.ids import AccountId
 from holdfast.base.money import ASSETS_BY_NUMBER
-from holdfast.domains.ledger.model import (
-    AccountView,
-    AssetTotals,
-    Balance,
-    Entry,
-    NewTransfer,
-    Outcome,
-    Posting,
-    Rule,
-    TransferKind,
-)
-from holdfast.domains.ledger.rules import RULE_NUMBERS
+from holdfast.domains.ledger.model import AccountView, AssetTotals, Balance, Rule
+from holdfast.domains.ledger.rules.rulebook import RULE_NUMBERS
+from holdfast.domains.ledger.store import segments
+from holdfast.domains.ledger.store.segments import END, UNMARKED, Tail, bigint
 from holdfast.platform import arrays
 from holdfast.platform.db import Connection
+from holdfast.platform.exchange import exchange
 
-_FIND: Final = """
-select id, 0 as outcome, amount from ledger.transfers where id = any (%b::uuid[])
-union all
-select id, outcome, 0 from ledger.refusals where id = any (%b::uuid[])"""
-_WALK: Final = """
-with recursive walk as (
-    select t.*, 1 as step from ledger.transfers t where t.id = %(start)s
-    union all
-    select p.*, w.step + 1
-    from walk w
-    join ledger.transfers p on p.id = case when w.debit = %(account)s then w.debit_prev else w.credit_prev end
-    where w.step < %(limit)s
+POSTED: Final = "case when t.kind in (0, 2) then t.amount else 0 end"
+PENDING: Final = "case t.kind when 0 then 0 when 1 then t.amount else -t.held end"
+"""What a transfer adds to the posted and to the pending sums of its accounts."""
+
+# What is given stands in a subselect, where the planner does not see it: else it would plan each time anew.
+_SUMS: Final = """
+with given as materialized (select %b::bigint[] as numbers, %b::bigint as upto),
+asked as materialized (
+    select a.number, m.entries, m.debits_posted, m.credits_posted, m.debits_pending, m.credits_pending,
+           greatest(m.seq, {low}) as low
+    from unnest((select numbers from given)) as u (number)
+    join ledger.accounts a on a.number = u.number
+    left join lateral (
+        select * from ledger.marks m where m.account = u.number and m.seq <= (select upto from given)
+        order by m.seq desc limit 1
+    ) m on true
+), moved (number, debit, kind, amount, held) as ({moved}
 )
-select w.id, w.at, w.kind, w.debit, w.credit, w.amount, coalesce(h.amount, 0), w.code, w.pending_id,
-       w.metadata,
-       case when w.debit = %(account)s then w.debit_prev else w.credit_prev end
-from walk w left join ledger.transfers h on h.id = w.pending_id
-order by w.step"""
-_ANCHOR: Final = """
-select last_transfer, debits_posted, credits_posted, debits_pending, credits_pending from (
-    (select 0 as rank, last_transfer, debits_posted, credits_posted, debits_pending, credits_pending, entries
-     from ledger.marks where account = %(account)s and at > %(at)s order by at, entries limit 1)
-    union all
-    select 1, last_transfer, debits_posted, credits_posted, debits_pending, credits_pending, entries
-    from ledger.balances where number = %(account)s
-) anchors order by rank limit 1"""
-_NEWEST: Final = """
-select last_transfer, debits_posted, credits_posted, debits_pending, credits_pending
-from ledger.balances where number = %(account)s"""
-_AT: Final = (
-    "select at from ledger.transfers where id = %(id)s and (debit = %(account)s or credit = %(account)s)"
-)
+select a.number, coalesce(a.entries, 0) + count(t.number),
+       coalesce(a.debits_posted, 0) + coalesce(sum({posted}) filter (where t.debit), 0)::bigint,
+       coalesce(a.credits_posted, 0) + coalesce(sum({posted}) filter (where not t.debit), 0)::bigint,
+       coalesce(a.debits_pending, 0) + coalesce(sum({pending}) filter (where t.debit), 0)::bigint,
+       coalesce(a.credits_pending, 0) + coalesce(sum({pending}) filter (where not t.debit), 0)::bigint,
+       {unmarked}
+from asked a left join moved t on t.number = a.number
+group by a.number, a.entries, a.debits_posted, a.credits_posted, a.debits_pending, a.credits_pending"""
+_NOTHING: Final = """
+    select null::bigint, null::boolean, null::smallint, null::bigint, null::bigint where false"""
+_BY_INDEX: Final = """
+    select a.number, t.* from asked a cross join lateral (
+        select true, kind, amount, held from {table} t
+        where t.debit = a.number and t.seq > a.low and t.seq <= (select upto from given)
+        union all
+        select false, kind, amount, held from {table} t
+        where t.credit = a.number and t.seq > a.low and t.seq <= (select upto from given)
+    ) t"""
+# Where each account begins is looked up in a map: a join would be planned for a handful of rows.
+_BY_SCAN: Final = """
+    select v.number, v.debit, t.kind, t.amount, t.held
+    from {table} t cross join lateral (values (t.debit, true), (t.credit, false)) as v (number, debit)
+    where t.seq > (select min(low) from asked) and t.seq <= (select upto from given)
+      and (t.debit in (select number from asked) or t.credit in (select number from asked))
+      and t.seq > ((select jsonb_object_agg(number, low) from asked) ->> v.number::text)::bigint"""
 _TRIAL: Final = """
-select asset, count(*), sum(debits_posted)::bigint, sum(credits_posted)::bigint,
-       sum(debits_pending)::bigint, sum(credits_pending)::bigint
-from ledger.balances group by asset order by asset"""
+select d.asset, c.asset, sum({posted})::bigint, sum({pending})::bigint
+from {table} t
+left join ledger.accounts d on d.number = t.debit
+left join ledger.accounts c on c.number = t.credit
+where t.seq <= %b::bigint group by d.asset, c.asset"""
+_COUNTS: Final = "select asset, count(*) from ledger.accounts group by asset order by asset"
+_HEAD: Final = "select seq, (select array_agg(number order by number) from ledger.segments) from ledger.head"
 _ACCOUNTS: Final = """
-select a.number, a.code, a.asset, a.rule, b.closed, a.opened_at, b.entries,
-       b.debits_posted, b.credits_posted, b.debits_pending, b.credits_pending
-from ledger.accounts a join ledger.balances b on b.number = a.number"""
-_DUE: Final = """
-select id, debit, credit, asset from ledger.open_holds
-where expires_at <= %s order by expires_at limit %s"""
-_KIND_NAMES: Final[tuple[TransferKind, ...]] = (
-    "posted",
-    "pending",
-    "post_pending",
-    "void_pending",
-    "expire_pending",
-)
+select number, code, asset, rule, closed, limit_minor, opened_at from ledger.accounts"""
+_THESE: Final = " where number = any (%b::bigint[]) or code = any (%b::text[]) order by code"
+_AFTER: Final = " where code > %s and code >= %s and starts_with(code, %s) order by code limit %s"
 _RULE_NAMES: Final[dict[int, Rule]] = {number: rule for rule, number in RULE_NUMBERS.items()}
-NIL: Final = UUID(int=0)
-
-Anchor = tuple[UUID, Balance]
 
 
-async def find(connection: Connection, ids: Sequence[UUID]) -> dict[TransferId, Posting]:
-    """Return what became of each id that was seen."""
-    packed = arrays.uuids(arrays.uuid_bytes(ids))
-    rows = await connection.execute(_FIND, (packed, packed), binary=True)
-    return {
-        TransferId(i): Posting(TransferId(i), Outcome(outcome), amount)
-        for i, outcome, amount in await rows.fetchall()
-    }
+class Sums(NamedTuple):
+    """An account after some transfer. `entries`: how many have touched it by then."""
+
+    entries: int
+    balance: Balance
 
 
-async def stands_once_settled(connection: Connection, transfer: UUID, account: int) -> bool:
-    """Tell whether a transfer stands, once no transaction that touches `account` is under way.
-
-    A transaction that posted it locked the account, so having that lock means that it is over.
-    """
-    await connection.execute("set local lock_timeout = '5s'")
-    await connection.execute("select from ledger.balances where number = %b for update", (account,))
-    found = await connection.execute("select from ledger.transfers where id = %b", (transfer,))
-    return found.rowcount > 0
-
-
-async def newest(connection: Connection, account: AccountId) -> Anchor | None:
-    """Return an account's newest transfer (nil.
-
-    None) with the balance after it; None when there is no such account.
-    """
-    return _anchor(await (await connection.execute(_NEWEST, {"account": account})).fetchone())
-
-
-async def anchor_after(connection: Connection, account: AccountId, at: datetime) -> Anchor | None:
-    """Return a transfer after `at`, or the newest, with the balance after it: from there one walks back."""
-    return _anchor(await (await connection.execute(_ANCHOR, {"account": account, "at": at})).fetchone())
-
-
-def _anchor(row: Sequence[Any] | None) -> Anchor | None:
-    return None if row is None else (row[0], Balance(*row[1:]))
-
-
-async def moment_of(connection: Connection, account: AccountId, transfer: TransferId) -> datetime | None:
-    """Return when a transfer of this account was made; None when it has no such transfer."""
-    row = await (await connection.execute(_AT, {"id": transfer, "account": account})).fetchone()
-    return None if row is None else row[0]
-
-
-async def walk(
-    connection: Connection, account: AccountId, start: Anchor, limit: int
-) -> tuple[list[Entry], Anchor]:
-    """Walk back from `start`.
-
-    Up to `limit` entries, newest first, each with the balance after it, and where to go on.
-    """
-    transfer, balance = start
-    if transfer == NIL:
-        return [], start
-    cursor = await connection.execute(
-        _WALK, {"start": transfer, "account": account, "limit": limit}, binary=True
-    )
-    entries = []
-    for i, at, kind, debit, credit, amount, held, code, pending_id, metadata, prev in await cursor.fetchall():
-        side: Literal["debit", "credit"] = "debit" if debit == account else "credit"
-        other = AccountId(credit if side == "debit" else debit)
-        entries.append(
-            Entry(i, at, _KIND_NAMES[kind], side, other, amount, balance, code, pending_id, metadata or {})
-        )
-        balance = _before(balance, kind, amount, held, debit_side=side == "debit")
-        transfer = prev
-    return entries, (transfer, balance)
-
-
-def _before(after: Balance, kind: int, amount: int, held: int, *, debit_side: bool) -> Balance:
-    posted = amount if kind in (0, 2) else 0
-    pending = amount if kind == 1 else -held if kind >= 2 else 0
-    if debit_side:
-        return Balance(
-            after.debits_posted_minor - posted, after.credits_posted_minor,
-            after.debits_pending_minor - pending, after.credits_pending_minor,
-        )  # fmt: skip
-    return Balance(
-        after.debits_posted_minor, after.credits_posted_minor - posted,
-        after.debits_pending_minor, after.credits_pending_minor - pending,
+@lru_cache(256)
+def _text(read: Tail, low: int) -> str:
+    """Return the statement that adds to each account's newest mark what is above `low` in some segments."""
+    parts = [(_BY_INDEX if segment.indexed else _BY_SCAN).format(table=segment.table) for segment in read]
+    return _SUMS.format(
+        low=low, moved="\n    union all".join(parts) or _NOTHING, posted=POSTED, pending=PENDING,
+        unmarked=UNMARKED,
     )  # fmt: skip
 
 
-async def trial_balance(connection: Connection) -> list[AssetTotals]:
-    """Return the sums over all accounts of each asset."""
-    rows = await (await connection.execute(_TRIAL)).fetchall()
-    return [AssetTotals(ASSETS_BY_NUMBER[asset].code, count, Balance(*sums)) for asset, count, *sums in rows]
+async def sums_now(connection: Connection, numbers: Sequence[int]) -> dict[AccountId, Sums]:
+    """Add up accounts as they are now; one that does not exist is left out.
+
+    One statement, unless a segment has come since the last time on this connection.
+    """
+    given = arrays.bigints(numbers), bigint(END)
+    tail = segments.remembered(connection)
+    if tail is None:
+        tail = await segments.tail(connection)
+    while True:
+        rows = (await exchange(connection, [(_text(tail, segments.before(tail)), given)]))[0].all()
+        if not rows:
+            return {}
+        newest = tail[-1].number if tail else -1
+        tail = segments.remember(connection, rows[0][-1])
+        if not tail or tail[-1].number <= newest:
+            return _sums(rows)
+
+
+async def sums_at(connection: Connection, numbers: Sequence[int], seq: int) -> dict[AccountId, Sums]:
+    """Add up accounts as they were after transfer number `seq`; one that does not exist now is left out."""
+    read = await segments.around(connection, seq)
+    text, given = _text(read, segments.before(read)), (arrays.bigints(numbers), bigint(seq))
+    if read == segments.remembered(connection):
+        return _sums((await exchange(connection, [(text, given)]))[0].all())
+    return _sums(await (await connection.execute(text, given, binary=True)).fetchall())
+
+
+def _sums(rows: Sequence[tuple[Any, ...]]) -> dict[AccountId, Sums]:
+    return {AccountId(row[0]): Sums(row[1], Balance(*row[2:6])) for row in rows}
 
 
 async def accounts(
     connection: Connection, *, numbers: Sequence[AccountId] = (), codes: Sequence[str] = ()
 ) -> list[AccountView]:
-    """Return accounts by number or by name, with their balances."""
-    rows = await connection.execute(
-        _ACCOUNTS + " where a.number = any (%b::bigint[]) or a.code = any (%b::text[]) order by a.code",
-        (arrays.bigints(numbers), arrays.column("text", codes)),
+    """Return accounts by number or by name, in order of their names, with their balances."""
+    cursor = await connection.execute(
+        _ACCOUNTS + _THESE, (arrays.bigints(numbers), arrays.column("text", codes)), binary=True
     )
-    return [_view(row) for row in await rows.fetchall()]
+    return await _views(connection, await cursor.fetchall())
 
 
 async def accounts_after(connection: Connection, prefix: str, after: str, limit: int) -> list[AccountView]:
     """Return accounts whose names begin with `prefix`, in order of their names, from behind `after`."""
-    rows = await connection.execute(
-        _ACCOUNTS
-        + " where a.code > %s and a.code >= %s and starts_with(a.code, %s) order by a.code limit %s",
-        (after, prefix, prefix, limit),
-    )
-    return [_view(row) for row in await rows.fetchall()]
+    cursor = await connection.execute(_ACCOUNTS + _AFTER, (after, prefix, prefix, limit))
+    return await _views(connection, await cursor.fetchall())
 
 
-def _view(row: Sequence[Any]) -> AccountView:
-    number, code, asset, rule, closed, opened_at, entries, *sums = row
-    return AccountView(
-        AccountId(number),
-        code,
-        ASSETS_BY_NUMBER[asset].code,
-        _RULE_NAMES[rule],
-        closed,
-        opened_at,
-        entries,
-        Balance(*sums),
-    )
-
-
-async def due_holds(connection: Connection, now: datetime, limit: int) -> list[NewTransfer]:
-    """Return the transfers that would release the holds whose time is over, oldest first."""
-    rows = await (await connection.execute(_DUE, (now, limit))).fetchall()
+async def _views(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> list[AccountView]:
+    if not rows:
+        return []
+    sums = await sums_now(connection, [row[0] for row in rows])
     return [
-        NewTransfer(
-            expiry_id(i), AccountId(debit), AccountId(credit), ASSETS_BY_NUMBER[asset].code, None,
-            kind="expire_pending", pending_id=TransferId(i),
+        AccountView(
+            number=AccountId(number), code=code, asset=ASSETS_BY_NUMBER[asset].code, rule=_RULE_NAMES[rule],
+            closed=closed, limit_minor=limit, opened_at=opened_at, entries=sums[number].entries,
+            balance=sums[number].balance,
         )
-        for i, debit, credit, asset in rows
+        for number, code, asset, rule, closed, limit, opened_at in rows
     ]  # fmt: skip
 
 
-def expiry_id(pending: UUID) -> TransferId:
-    """Return the id under which a hold lapses: the same whoever notices, and near the hold's own in time."""
-    return TransferId(UUID(int=pending.int ^ ((1 << 62) - 1)))
+async def trial_balance(connection: Connection) -> list[AssetTotals]:
+    """Return the sums over all accounts of each asset, added up from all transfers, a segment at a time.
+
+    What a transfer takes from one account counts with that account's asset, and what it gives to the other
+    with the other's.
+    """
+    [(seq, numbers)] = await (await connection.execute(_HEAD)).fetchall()
+    counts = await (await connection.execute(_COUNTS)).fetchall()
+    totals = {asset: [0, 0, 0, 0] for asset, _ in counts}
+    for number in numbers or ():
+        text = _TRIAL.format(table=segments.table_of(number), posted=POSTED, pending=PENDING)
+        rows = await (await connection.execute(text, (bigint(seq),), binary=True)).fetchall()
+        for debited, credited, posted, pending in rows:
+            for asset, side in ((debited, 0), (credited, 1)):
+                if asset is not None:
+                    totals[asset][side] += posted
+                    totals[asset][side + 2] += pending
+    return [AssetTotals(ASSETS_BY_NUMBER[a].code, count, Balance(*totals[a])) for a, count in counts]

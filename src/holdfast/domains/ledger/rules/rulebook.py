@@ -8,14 +8,15 @@ The order of the checks is the order of `Outcome`: the first that applies is the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal
 from uuid import UUID
 
 from holdfast.base.limits import AMOUNT_MINOR_MAX, TURNOVER_MINOR_MAX
 from holdfast.base.money import ASSETS
-from holdfast.domains.ledger.model import NewTransfer, Outcome, Rule
+from holdfast.domains.ledger.model import NewTransfer, Outcome, Rule, TransferKind
 
 FREE: Final = 0
 DEBITS_BOUND: Final = 1
@@ -24,6 +25,18 @@ RULE_NUMBERS: Final[dict[Rule, int]] = {
     "free": FREE,
     "debits_must_not_exceed_credits": DEBITS_BOUND,
     "credits_must_not_exceed_debits": CREDITS_BOUND,
+}
+KIND_NUMBERS: Final[dict[TransferKind, int]] = {
+    "posted": 0,
+    "pending": 1,
+    "post_pending": 2,
+    "void_pending": 3,
+    "expire_pending": 4,
+}
+BALANCING_NUMBERS: Final[dict[Literal["debit", "credit"] | None, int | None]] = {
+    None: None,
+    "debit": 1,
+    "credit": 2,
 }
 ASSET_NUMBERS: Final = {code: asset.number for code, asset in ASSETS.items()}
 UNKNOWN_ASSET: Final = -1
@@ -55,13 +68,15 @@ class Books:
         "credits_posted",
         "debits_pending",
         "debits_posted",
+        "limit",
         "rule",
     )
 
-    def __init__(self, asset: int, rule: int = FREE, *, closed: bool = False) -> None:
+    def __init__(self, asset: int, rule: int = FREE, *, closed: bool = False, limit: int = 0) -> None:
         self.asset = asset
         self.rule = rule
         self.closed = closed
+        self.limit = limit
         self.debits_posted = 0
         self.credits_posted = 0
         self.debits_pending = 0
@@ -88,6 +103,18 @@ class Hold:
         self.amount = amount
         self.expires_at = expires_at
         self.state: HoldState = state
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What is known of ids that may have been seen before.
+
+    `known`: what was asked and what it moved, of each id that stands.
+    """
+
+    known: Mapping[UUID, tuple[NewTransfer, int]] = field(default_factory=dict)
+    refused: Mapping[UUID, Outcome] = field(default_factory=dict)
+    holds: Mapping[UUID, Hold] = field(default_factory=dict)
 
 
 def same_content(one: NewTransfer, other: NewTransfer) -> bool:
@@ -209,8 +236,14 @@ class Rulebook:
         amount = t.amount_minor or 0
         debits = debit.debits_posted + debit.debits_pending
         credits_ = credit.credits_posted + credit.credits_pending
-        room_debit = debit.credits_posted - debits if debit.rule == DEBITS_BOUND else AMOUNT_MINOR_MAX
-        room_credit = credit.debits_posted - credits_ if credit.rule == CREDITS_BOUND else AMOUNT_MINOR_MAX
+        room_debit = (
+            debit.credits_posted + debit.limit - debits if debit.rule == DEBITS_BOUND else AMOUNT_MINOR_MAX
+        )
+        room_credit = (
+            credit.debits_posted + credit.limit - credits_
+            if credit.rule == CREDITS_BOUND
+            else AMOUNT_MINOR_MAX
+        )
         if t.balancing == "debit":
             amount = min(amount, room_debit)
         elif t.balancing == "credit":

@@ -1,0 +1,136 @@
+"""The commands that append a decided batch and move the head on. They run inside the commit's transaction."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from holdfast.domains.ledger.rules import chain
+from holdfast.domains.ledger.rules.book import Decided, Extra
+from holdfast.platform import arrays
+from holdfast.platform.arrays import Packed
+from holdfast.platform.exchange import Command
+
+APPEND: Final = """
+insert into ledger.transfers (seq, at, debit, credit, amount, id, code, asset, kind,
+                              balancing, asked, held, pending_id, expires_at, metadata)
+select a.base + i, a.at, a.debit[i], a.credit[i], a.amount[i], a.id[i], a.code[i], a.asset[i], a.kind[i],
+       a.balancing[i], a.asked[i], a.held[i], a.pending_id[i], a.expires_at[i], a.metadata[i]
+from (select %b::bigint - 1 as base, %b::timestamptz as at, %b::uuid[] as id, %b::bigint[] as debit,
+             %b::bigint[] as credit, %b::bigint[] as amount, %b::integer[] as code, %b::smallint[] as asset,
+             %b::smallint[] as kind, %b::smallint[] as balancing, %b::bigint[] as asked, %b::bigint[] as held,
+             %b::uuid[] as pending_id, %b::timestamptz[] as expires_at, %b::jsonb[] as metadata) a,
+     generate_series(1, cardinality(a.id)) as i"""
+REFUSE: Final = """
+insert into ledger.refusals (id, batch, position, at, outcome)
+select u.id, %b::bigint, u.position - 1, %b::timestamptz, u.outcome
+from unnest(%b::uuid[], %b::smallint[]) with ordinality as u (id, outcome, position)"""
+COMMIT_HEAD: Final = """
+select ledger.commit_v1(%b::bigint, %b::bigint, %b::bigint, %b::bigint, %b::timestamptz, %b::integer,
+                        %b::integer, %b::bytea, %b::bytea, %b::uuid[])"""
+DEPOSED: Final = "HF002"
+"""What the head raises for a writer that is not, or not alone, the writer any more."""
+
+_big: Final = struct.Struct("!q").pack
+_int: Final = struct.Struct("!i").pack
+_EXTRA_COLUMNS: Final[tuple[tuple[str, Callable[[Extra], Any]], ...]] = (
+    ("smallint", lambda e: e.balancing),
+    ("bigint", lambda e: e.asked),
+    ("bigint", lambda e: e.held),
+    ("uuid", lambda e: e.pending_id),
+    ("timestamptz", lambda e: e.expires_at),
+    ("jsonb", lambda e: e.metadata),
+)
+_NO_EXTRAS: Final = (None,) * len(_EXTRA_COLUMNS)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where the ledger stands after a commit. `commits` counts those without transfers too."""
+
+    epoch: int
+    commits: int
+    batch: int
+    seq: int
+    at: datetime
+    hash: bytes
+
+
+def commands(
+    head: Head, decided: Decided | None, first_seq: int, early: list[int]
+) -> tuple[list[Command], Head]:
+    """Return what to send after the guards of a batch, and the head once it is committed.
+
+    `decided` None: nothing for the ledger, only rows of other domains.
+    """
+    if decided is None or not decided.writes:
+        after = Head(head.epoch, head.commits + 1, head.batch, head.seq, head.at, head.hash)
+        return [(COMMIT_HEAD, (_big(head.epoch), _big(after.commits), *(None,) * 8))], after
+    rows, refused = decided.rows, decided.refused
+    at = max(decided.plan.now, head.at)
+    hashes = chain.leaves(rows, {p: _extension(e) for p, e in decided.extras.items()})
+    root = chain.root_of(hashes)
+    number = head.batch + 1
+    digest = chain.batch_hash(
+        head.hash, number=number, first_seq=first_seq, at=at, transfers=len(rows), refusals=len(refused),
+        root=root, refused=chain.refused_hash((i.bytes, outcome) for i, outcome in refused),
+    )  # fmt: skip
+    after = Head(head.epoch, head.commits + 1, number, first_seq + len(rows) - 1, at, digest)
+    moment = arrays.time(at)
+    made: list[Command] = []
+    if len(rows):
+        made.append((APPEND, (_big(first_seq), moment, *_columns(decided))))
+    if refused:
+        ids = arrays.uuids(arrays.uuid_bytes(i for i, _ in refused))
+        made.append((REFUSE, (_big(number), moment, ids, arrays.smallints([o for _, o in refused]))))
+    early_ids = arrays.uuids(b"".join([i.to_bytes(16, "big") for i in early])) if early else None
+    made.append(
+        (
+            COMMIT_HEAD,
+            (
+                _big(head.epoch), _big(after.commits), _big(number), _big(first_seq), moment,
+                _int(len(rows)), _int(len(refused)), root, digest, early_ids,
+            ),
+        )
+    )  # fmt: skip
+    return made, after
+
+
+def _columns(decided: Decided) -> tuple[Packed | None, ...]:
+    rows, extras = decided.rows, decided.extras
+    fixed = (
+        arrays.uuids(rows["id"].tobytes()),
+        arrays.bigints(rows["debit"]),
+        arrays.bigints(rows["credit"]),
+        arrays.bigints(rows["amount"]),
+        arrays.integers(rows["code"]),
+        arrays.smallints(rows["asset"]),
+        arrays.smallints(rows["kind"]),
+    )
+    if not extras:
+        return (*fixed, *_NO_EXTRAS)
+    ordered = [extras.get(position) for position in range(len(rows))]
+    return (
+        *fixed,
+        *(_optional(kind, [None if e is None else of(e) for e in ordered]) for kind, of in _EXTRA_COLUMNS),
+    )
+
+
+def _optional(kind: str, values: list[Any]) -> Packed | None:
+    return arrays.column(kind, values) if any(v is not None for v in values) else None
+
+
+def _extension(extra: Extra) -> bytes:
+    pending: UUID | None = extra.pending_id
+    return chain.extension(
+        balancing=extra.balancing,
+        asked=extra.asked,
+        held=extra.held,
+        pending_id=None if pending is None else pending.bytes,
+        expires_at=extra.expires_at,
+        metadata=extra.metadata,
+    )

@@ -1,0 +1,108 @@
+"""What is written behind the commits: marks, snapshots, segments and their indexes.
+
+All of it follows from the transfers; none of it is waited for by anybody who posts, but for a new segment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+import numpy as np
+
+from holdfast.domains.ledger.rules.book import Marks
+from holdfast.domains.ledger.store.append import Head
+from holdfast.platform import arrays
+from holdfast.platform.db import Connection
+
+SEGMENT_BITS: Final = 20
+"""Segment n holds the numbers from n * 2^20 (`SEGMENT_TRANSFERS_MAX`)."""
+
+_MARKS_AT_ONCE: Final = 50_000
+_MARK: Final = """
+insert into ledger.marks (account, seq, entries,
+                          debits_posted, credits_posted, debits_pending, credits_pending)
+select * from unnest(%b::bigint[], %b::bigint[], %b::bigint[], %b::bigint[], %b::bigint[], %b::bigint[],
+                     %b::bigint[])
+on conflict do nothing"""
+_SNAPSHOT: Final = """
+insert into ledger.snapshots (seq, batch, at, payload) values (%b, %b, %b, %b) on conflict do nothing"""
+_OLD_SNAPSHOTS: Final = """
+delete from ledger.snapshots
+where seq < (select seq from ledger.snapshots order by seq desc offset 1 limit 1)"""
+_SEGMENTS: Final = "select number, indexed, marked from ledger.segments order by number"
+_OPEN: Final = "select ledger.open_segment_v1(%b, %b, %b)"
+_SEAL: Final = "select ledger.seal_segment_v1(%b)"
+_MARK_SEGMENT: Final = "select ledger.mark_segment_v1(%b)"
+_MARKED: Final = """
+update ledger.segments s set marked = true
+where number = %b and not exists (select from ledger.segments o where o.number < s.number and not o.marked)"""
+_INDEX: Final = "select ledger.index_segment_v1(%b)"
+
+
+async def write_marks(connection: Connection, marks: Sequence[Marks]) -> None:
+    """Write marks. The disk is not waited for."""
+    accounts = np.concatenate([m.accounts for m in marks])
+    seqs = np.repeat([m.seq for m in marks], [len(m.accounts) for m in marks])
+    order = np.lexsort((seqs, accounts))
+    columns = [
+        accounts,
+        seqs,
+        np.concatenate([m.entries for m in marks]),
+        *np.concatenate([m.sums for m in marks], axis=1),
+    ]
+    for start in range(0, len(order), _MARKS_AT_ONCE):
+        some = order[start : start + _MARKS_AT_ONCE]
+        async with connection.transaction():
+            await connection.execute("set local synchronous_commit = off")
+            await connection.execute(_MARK, [arrays.bigints(c[some]) for c in columns], binary=True)
+
+
+async def write_snapshot(connection: Connection, head: Head, payload: bytes) -> None:
+    """Keep a snapshot and drop all but the last two."""
+    await connection.execute("set statement_timeout = '10min'")
+    try:
+        await connection.execute(_SNAPSHOT, (head.seq, head.batch, head.at, payload), binary=True)
+        await connection.execute(_OLD_SNAPSHOTS)
+    finally:
+        await connection.execute("reset statement_timeout")
+
+
+async def segments(connection: Connection) -> list[tuple[int, bool, bool]]:
+    """Return each segment's number, whether its history is indexed, and whether all marks are there."""
+    rows = await (await connection.execute(_SEGMENTS)).fetchall()
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
+async def open_segment(connection: Connection, number: int, now: datetime, *, history: bool) -> None:
+    """Add a segment. `history`: with the indexes of its accounts' history from the beginning."""
+    await connection.execute(_OPEN, (number, now, history), binary=True)
+
+
+async def seal_segment(connection: Connection, number: int) -> None:
+    """Note where a segment ended that is written no more."""
+    await connection.execute(_SEAL, (number,), binary=True)
+
+
+async def note_marked(connection: Connection, number: int) -> None:
+    """Note that each account of a segment, and of all before it, has its last mark."""
+    await connection.execute(_MARKED, (number,), binary=True)
+
+
+async def mark_segment(connection: Connection, number: int) -> None:
+    """Write the marks that a sealed segment lacks, from its transfers. Takes seconds."""
+    await connection.execute("set statement_timeout = '10min'")
+    try:
+        await connection.execute(_MARK_SEGMENT, (number,), binary=True)
+    finally:
+        await connection.execute("reset statement_timeout")
+
+
+async def index_segment(connection: Connection, number: int) -> None:
+    """Build the indexes of a segment's history. Takes seconds."""
+    await connection.execute("set statement_timeout = '10min'")
+    try:
+        await connection.execute(_INDEX, (number,), binary=True)
+    finally:
+        await connection.execute("reset statement_timeout")

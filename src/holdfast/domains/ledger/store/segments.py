@@ -1,0 +1,121 @@
+"""Which segments a read must look into, and the names of their tables.
+
+The transfers lie in one partition for each 2^20 numbers, of which there may be hundreds. A statement on all
+of them costs its planner some 40 µs for each partition, and locks even those that it leaves out. So a
+statement names the tables that it needs, or brings the range of numbers as parameters. For the same reason a
+balance does not walk through every segment since an account's newest mark: where a segment is `marked`, each
+of its accounts has a mark there.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
+
+from holdfast.platform.arrays import Packed
+from holdfast.platform.db import Connection
+from holdfast.platform.exchange import exchange
+
+SEGMENT_BITS: Final = 20
+"""Segment n holds the numbers from n * 2^20."""
+END: Final = 2**63 - 1
+"""Beyond every transfer's number."""
+
+UNMARKED: Final = (
+    "(select array_agg(number * 2 + indexed::integer order by number) from ledger.segments where not marked)"
+)
+"""The segments without all their marks, oldest first, as `tail_of` reads them."""
+_TAIL: Final = f"select {UNMARKED}"
+_AROUND: Final = """
+select s.number, s.indexed from (select %b::integer as number) at
+join ledger.segments s on s.number = at.number or (not s.marked and s.number < at.number) order by s.number"""
+_LAST_BEFORE: Final = """
+select first_seq + transfers - 1 from ledger.batches where at < %s order by at desc, number desc limit 1"""
+_LAST_AT: Final = """
+select first_seq + transfers - 1 from ledger.batches where at <= %s order by at desc, number desc limit 1"""
+_big: Final = struct.Struct("!q").pack
+_integer: Final = struct.Struct("!i").pack
+
+
+class Segment(NamedTuple):
+    """One segment. `indexed`: an account's transfers in it are found by index."""
+
+    number: int
+    indexed: bool
+
+    @property
+    def table(self) -> str:
+        """The table that holds its transfers."""
+        return table_of(self.number)
+
+    @property
+    def first(self) -> int:
+        """The lowest number that a transfer in it may have."""
+        return first_of(self.number)
+
+
+Tail = tuple[Segment, ...]
+"""The segments without all their marks, oldest first; the newest, which is being written, is among them."""
+_tails: Final[WeakKeyDictionary[Connection, Tail]] = WeakKeyDictionary()
+
+
+def table_of(number: int) -> str:
+    """Return the table that holds the transfers of a segment."""
+    return f"ledger.transfers_{number:06d}"
+
+
+def segment_of(seq: int) -> int:
+    """Return the number of the segment of a transfer."""
+    return seq >> SEGMENT_BITS
+
+
+def first_of(number: int) -> int:
+    """Return the lowest number that a transfer in a segment may have."""
+    return number << SEGMENT_BITS
+
+
+def bigint(value: int) -> Packed:
+    """Pack one whole number of 64 bits. Cast it in the statement: `%b::bigint`."""
+    return Packed(_big(value))
+
+
+def tail_of(packed: Sequence[int] | None) -> Tail:
+    """Read `UNMARKED`."""
+    return tuple(Segment(value >> 1, bool(value & 1)) for value in packed or ())
+
+
+async def tail(connection: Connection) -> Tail:
+    """Read which segments lack marks."""
+    return remember(connection, (await exchange(connection, [(_TAIL, ())]))[0].all()[0][0])
+
+
+def remembered(connection: Connection) -> Tail | None:
+    """Return what `tail` last said on this connection: segments may have come since, and some been marked."""
+    return _tails.get(connection)
+
+
+def remember(connection: Connection, packed: Sequence[int] | None) -> Tail:
+    """Keep `UNMARKED` for this connection."""
+    found = _tails[connection] = tail_of(packed)
+    return found
+
+
+async def around(connection: Connection, seq: int) -> Tail:
+    """Return the segments that a balance after transfer number `seq` adds up, oldest first."""
+    [rows] = await exchange(connection, [(_AROUND, (_integer(segment_of(max(seq, 0))),))])
+    return tuple(Segment(number, indexed) for number, indexed in rows.all())
+
+
+def before(read: Tail) -> int:
+    """Return the number below the first of some segments."""
+    return (read[0].first if read else 0) - 1
+
+
+async def last_seq(connection: Connection, at: datetime, *, before: bool = False) -> int:
+    """Return the number of the newest transfer made until `at`, or `before` it; -1 when there is none."""
+    cursor = await connection.execute(_LAST_BEFORE if before else _LAST_AT, (at,))
+    row: tuple[Any, ...] | None = await cursor.fetchone()
+    return -1 if row is None else row[0]

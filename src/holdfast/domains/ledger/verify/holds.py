@@ -1,0 +1,96 @@
+"""Follows what is reserved, from each pending transfer to the one that settles or releases it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.domains.ledger.store.proof import EXTRA
+from holdfast.domains.ledger.verify.hashes import METADATA
+from holdfast.domains.ledger.verify.report import Report
+
+Rows = npt.NDArray[Any]
+Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+_POSTED, _PENDING, _POST, _VOID, _EXPIRE = range(5)
+_BALANCING, _ASKED, _HELD, _PENDING_ID, _EXPIRES_AT = (1 << bit for bit in range(5))
+_ALL_OF_IT: Final = -1
+_NEVER: Final = 2**63 - 1
+_SHOWN_MAX: Final = 3
+
+
+class Holds:
+    """The holds that are open, by the id of the pending transfer."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._open: dict[bytes, tuple[int, int, int, int, int]] = {}
+
+    def follow(self, rows: Rows, numbers: Ints, extras: Rows, positions: Ints) -> Ints:
+        """Take in transfers, in order, and return what each takes off the pending sums of its accounts.
+
+        `numbers`: the batch of each. `positions`: where among `rows` each of `extras` belongs.
+        """
+        released = np.zeros(len(rows), np.int64)
+        kind = rows["kind"].astype(np.int64)
+        if not kind.any() and not len(extras):
+            return released
+        full = np.zeros(len(rows), EXTRA)
+        full[positions] = extras
+        self._shape(rows, numbers, full, kind)
+        self._opened(rows, full, np.flatnonzero(kind == _PENDING))
+        settling = np.flatnonzero((kind >= _POST) & (kind <= _EXPIRE))
+        if len(settling):
+            released[settling] = self._settled(rows[settling], numbers[settling], full[settling])
+        return released
+
+    def _find(self, wrong: Flags, rows: Rows, numbers: Ints, words: str) -> None:
+        for i in np.flatnonzero(wrong)[:_SHOWN_MAX].tolist():
+            self._report.find(int(numbers[i]), f"transfer {UUID(bytes=rows['id'][i].tobytes())} {words}")
+
+    def _shape(self, rows: Rows, numbers: Ints, extras: Rows, kind: Ints) -> None:
+        """Check that each transfer has what its kind has, and nothing else."""
+        has = extras["has"].astype(np.int64) & ~METADATA
+        asked, amount = extras["asked"].astype(np.int64), rows["amount"].astype(np.int64)
+        allowed = np.select(
+            [kind == _POSTED, kind == _PENDING],
+            [_BALANCING | _ASKED, _BALANCING | _ASKED | _EXPIRES_AT],
+            _ASKED | _HELD | _PENDING_ID,
+        )
+        due = np.where(kind >= _POST, _HELD | _PENDING_ID, 0)
+        wrong = (kind < _POSTED) | (kind > _EXPIRE) | (has & ~allowed != 0) | (has & due != due)
+        wrong |= (has & _BALANCING != 0) & ((extras["balancing"] < 1) | (extras["balancing"] > 2))
+        more = (has & _BALANCING != 0) & (asked > amount)
+        wrong |= (has & _ASKED != 0) & ~more & ~((kind >= _POST) & (asked == _ALL_OF_IT))
+        wrong |= (has & _EXPIRES_AT != 0) & (extras["expires_at"] <= rows["at"])
+        self._find(wrong, rows, numbers, "does not have what its kind has")
+
+    def _opened(self, rows: Rows, extras: Rows, where: Ints) -> None:
+        if not len(where):
+            return
+        opened, more = rows[where], extras[where]
+        expires = np.where(more["has"] & _EXPIRES_AT, more["expires_at"].astype(np.int64), _NEVER)
+        columns = [opened[name].tolist() for name in ("seq", "debit", "credit", "amount")]
+        self._open.update(
+            zip(opened["id"].tolist(), zip(*columns, expires.tolist(), strict=True), strict=True)
+        )
+
+    def _settled(self, rows: Rows, numbers: Ints, extras: Rows) -> Ints:
+        """Close the holds that `rows` settle or release, and return what each had reserved."""
+        take = self._open.pop
+        nothing = (_NEVER, 0, 0, 0, 0)
+        found = [take(pending, nothing) for pending in extras["pending_id"].tolist()]
+        seq, debit, credit, reserved, expires = np.array(found, np.int64).T
+        missing = seq >= rows["seq"].astype(np.int64)
+        self._find(missing, rows, numbers, "settles a hold that is not open")
+        kind, amount = rows["kind"].astype(np.int64), rows["amount"].astype(np.int64)
+        all_of_it = (kind != _POST) | ((extras["has"] & _ASKED != 0) & (extras["asked"] == _ALL_OF_IT))
+        wrong = (debit != rows["debit"]) | (credit != rows["credit"]) | (extras["held"] != reserved)
+        wrong |= (amount > reserved) | (all_of_it & (amount != reserved))
+        self._find(wrong & ~missing, rows, numbers, "does not fit the hold that it settles")
+        late = np.where(kind == _EXPIRE, expires > rows["at"], expires <= rows["at"])
+        self._find(late & ~missing, rows, numbers, "settles its hold at a time when it must not")
+        return np.where(missing, 0, reserved)

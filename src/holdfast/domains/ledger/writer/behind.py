@@ -1,0 +1,243 @@
+"""What the writer does behind its commits: marks, snapshots, segments and the indexes of their history.
+
+A segment is a partition of 2^20 transfers. Where little is written, an account's history is indexed from the
+segment's beginning; where much is written at once, the next segment is begun without those indexes and they
+are built when it is full, since to build them at the end takes a fraction of the work. Never more than
+`SEGMENTS_BEHIND_MAX` full segments wait for their indexes: rather, posting waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Final
+
+import psycopg
+
+from holdfast.base.clock import Clock
+from holdfast.base.errors import HoldfastError
+from holdfast.base.limits import SEGMENT_TRANSFERS_MAX, SEGMENTS_BEHIND_MAX, SNAPSHOT_TRANSFERS
+from holdfast.domains.ledger.errors import WriterAway
+from holdfast.domains.ledger.rules.book import Book, Decided, Marks
+from holdfast.domains.ledger.store import behind as store
+from holdfast.domains.ledger.store.append import Head
+from holdfast.platform.db import Connection
+from holdfast.platform.log import logger
+
+_FAST_PER_S: Final = 20_000
+"""Above this rate the next segment is begun without indexes."""
+_SLOW_PER_S: Final = 2_000
+"""Below this rate a segment without indexes is given up, so that its history can be indexed."""
+_SLOW_S: Final = 5.0
+"""How long the rate must be low for that."""
+_ROUND_S: Final = 0.1
+_MARKS_MAX: Final = 100_000
+"""Marks waiting to be written; beyond it they are left out, and reading walks a little farther."""
+_AHEAD_SHARE: Final = 0.75
+"""How full a segment is when the next one is made ready."""
+_log: Final = logger(__name__)
+
+
+class Behind:
+    """Works beside the lane, on a session of its own. `since_seq`: where the newest snapshot stands."""
+
+    def __init__(
+        self, connect: Callable[[], Awaitable[Connection]], clock: Clock, since_seq: int = -1
+    ) -> None:
+        self._connect = connect
+        self._clock = clock
+        self._connection: Connection | None = None
+        self._marks: list[Marks] = []
+        self._marks_count = 0
+        self._book: Book | None = None
+        self._still: Callable[[], AbstractAsyncContextManager[object]] | None = None
+        self._snapshot: tuple[Head, list[bytes]] | None = None
+        self._snapshot_seq = since_seq
+        self._segments: dict[int, bool] = {}
+        """Segments that there are, and whether their history is indexed."""
+        self._current = -1
+        self._to_seal: list[tuple[int, Marks | None]] = []
+        """Segments that are written no more, with their last marks; None: to be made from the tables."""
+        self._to_index: list[int] = []
+        self._count = 0
+        self._rate = 0.0
+        self._rate_at = self._clock.monotonic_s()
+        self._slow_since = self._clock.monotonic_s()
+        self._seq = -1
+        self._wake = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+
+    async def open(self, head: Head, book: Book) -> None:
+        """Read which segments there are, and begin to work."""
+        self._book = book
+        self._seq = head.seq
+        self._current = max(head.seq, 0) >> store.SEGMENT_BITS
+        async with self._session() as connection:
+            for number, indexed, marked in await store.segments(connection):
+                self._segments[number] = indexed
+                if number < self._current and not marked:
+                    self._to_seal.append((number, None))
+                if number < self._current and not indexed:
+                    self._to_index.append(number)
+            if self._current not in self._segments:
+                await self._open_segment(connection, self._current)
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def attach(self, still: Callable[[], AbstractAsyncContextManager[object]]) -> None:
+        """Learn how to hold the lane between two commits."""
+        self._still = still
+
+    async def close(self) -> None:
+        """Write the marks that wait, and stop."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        if self._connection is not None and not self._connection.closed:
+            with contextlib.suppress(psycopg.Error):
+                await self._write_marks(self._connection)
+            await self._connection.close()
+
+    @property
+    def lag(self) -> int:
+        """Full segments whose history is not indexed yet, for metrics."""
+        return len(self._to_index)
+
+    @property
+    def unsaved(self) -> int:
+        """Transfers since the newest snapshot, for metrics."""
+        return self._seq - self._snapshot_seq
+
+    def note(self, book: Book, decided: Decided, head: Head) -> None:
+        """Take note of a batch that was committed."""
+        self._count += len(decided.rows)
+        self._seq = head.seq
+        if self._marks_count < _MARKS_MAX:
+            self._add(book.marks(decided, head.seq))
+        if head.seq - self._snapshot_seq >= SNAPSHOT_TRANSFERS and self._snapshot is None:
+            self._snapshot = head, book.snapshot()
+            self._snapshot_seq = head.seq
+            self._wake.set()
+
+    def _add(self, marks: Marks | None) -> None:
+        if marks is not None:
+            self._marks.append(marks)
+            self._marks_count += len(marks.accounts)
+
+    async def room(self, first_seq: int, count: int) -> int:
+        """Return where `count` transfers go: `first_seq`, or the beginning of the next segment.
+
+        Raises: `WriterAway` when a segment is needed and cannot be made.
+        """
+        at = max(first_seq, self._current << store.SEGMENT_BITS)
+        if (at + count - 1) >> store.SEGMENT_BITS == self._current and not self._unfit():
+            return at
+        following = self._current + 1
+        while len(self._to_index) > SEGMENTS_BEHIND_MAX:
+            self._wake.set()
+            await asyncio.sleep(_ROUND_S)
+        if following not in self._segments:
+            async with self._session() as connection:
+                await self._open_segment(connection, following)
+        if self._current < following:
+            self._advance()
+        return self._current << store.SEGMENT_BITS
+
+    def _advance(self) -> None:
+        """Leave the current segment for the next, which is there. No batch may be under way."""
+        marks = None if self._book is None else self._book.all_marks(self._seq)
+        self._to_seal.append((self._current, marks))
+        if not self._segments[self._current]:
+            self._to_index.append(self._current)
+        self._current += 1
+        self._slow_since = self._clock.monotonic_s()
+        self._wake.set()
+
+    def _unfit(self) -> bool:
+        """Tell whether the current segment's way of indexing does not suit what is being written."""
+        self._measure()
+        if self._seq < self._current << store.SEGMENT_BITS:
+            return False  # nothing is in it yet
+        if self._segments[self._current]:
+            return self._rate > _FAST_PER_S
+        return self._clock.monotonic_s() - self._slow_since > _SLOW_S
+
+    def _measure(self) -> None:
+        now = self._clock.monotonic_s()
+        if now - self._rate_at >= 1.0:
+            self._rate = self._count / (now - self._rate_at)
+            self._count, self._rate_at = 0, now
+            if self._rate > _SLOW_PER_S:
+                self._slow_since = now
+
+    async def _open_segment(self, connection: Connection, number: int) -> None:
+        async with self._turn:
+            if number not in self._segments:
+                history = self._rate <= _FAST_PER_S
+                await store.open_segment(connection, number, self._clock.now(), history=history)
+                self._segments[number] = history
+
+    @contextlib.asynccontextmanager
+    async def _session(self) -> AsyncIterator[Connection]:
+        try:
+            connection = await self._connect()
+        except psycopg.Error as error:
+            raise WriterAway from error
+        try:
+            yield connection
+        except psycopg.Error as error:
+            raise WriterAway from error
+        finally:
+            await connection.close()
+
+    async def _run(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), _ROUND_S)
+            self._wake.clear()
+            try:
+                if self._connection is None or self._connection.closed:
+                    self._connection = await self._connect()
+                await self._work(self._connection)
+            except (psycopg.Error, HoldfastError) as error:
+                _log.warning("what is written behind the ledger's commits waits", why=str(error))
+                await asyncio.sleep(1.0)
+
+    async def _work(self, connection: Connection) -> None:
+        await self._write_marks(connection)
+        if self._snapshot is not None:
+            head, parts = self._snapshot
+            await store.write_snapshot(connection, head, b"".join(parts))
+            self._snapshot = None
+        while self._to_seal:
+            await self._seal(connection, *self._to_seal[0])
+            self._to_seal.pop(0)
+        current, unfit = self._current, self._unfit()
+        if unfit or (self._seq & (SEGMENT_TRANSFERS_MAX - 1)) > _AHEAD_SHARE * SEGMENT_TRANSFERS_MAX:
+            await self._open_segment(connection, current + 1)
+        if unfit and not self._segments[current] and self._still is not None:
+            async with self._still():
+                if current == self._current:
+                    self._advance()
+        if self._to_index:
+            await store.index_segment(connection, self._to_index[0])
+            self._segments[self._to_index.pop(0)] = True
+
+    async def _seal(self, connection: Connection, number: int, marks: Marks | None) -> None:
+        if marks is not None:
+            await store.write_marks(connection, [marks])
+        await store.seal_segment(connection, number)
+        if marks is None:
+            await store.mark_segment(connection, number)
+        else:
+            await store.note_marked(connection, number)
+
+    async def _write_marks(self, connection: Connection) -> None:
+        marks = self._marks[:]
+        if marks:
+            await store.write_marks(connection, marks)
+            del self._marks[: len(marks)]
+            self._marks_count = sum(len(m.accounts) for m in self._marks)

@@ -1,0 +1,413 @@
+"""One process's seat at the ledger: it writes when it is elected, and forwards to who writes when it is not.
+
+Every process that posts has one. A few times a second it looks at `ledger.writer`: whoever finds no writer
+alive takes its place under the next epoch, ends the sessions of the one before, reads the ledger into memory
+and tells the others where it answers. A writer that hangs, or is cut off, cannot commit any more from then
+on: the head names another epoch.
+
+A caller waits through a change of writers, up to a deadline, as long as nothing of it was sent. It ends with
+an answer, or `WriterAway` or another `Unavailable` (nothing has moved), or `CommitUnknown` (ask by id).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import socket
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, TypeVar
+
+import numpy as np
+import psycopg
+
+from holdfast.base.clock import Clock, SystemClock
+from holdfast.base.errors import HoldfastError
+from holdfast.base.ids import AccountId
+from holdfast.base.limits import (
+    BATCH_TRANSFERS_MAX,
+    EXPIRE_ROWS_MAX,
+    LEDGER_DEADLINE_S,
+    LINKED_TRANSFERS_MAX,
+    WRITER_RENEW_S,
+)
+from holdfast.domains.ledger.checks import check_transfer
+from holdfast.domains.ledger.errors import AccountExists, AccountMissing, ChainTooLong, WriterAway
+from holdfast.domains.ledger.forward.calls import Door, Forwarder, Reception
+from holdfast.domains.ledger.model import Group, NewAccount, Outcome, Posting, Unit, UnitOutcome
+from holdfast.domains.ledger.rules.rulebook import ASSET_NUMBERS, RULE_NUMBERS
+from holdfast.domains.ledger.store import accounts as account_store
+from holdfast.domains.ledger.store import loading, seats
+from holdfast.domains.ledger.writer.behind import Behind
+from holdfast.domains.ledger.writer.commit import Committer
+from holdfast.domains.ledger.writer.lane import Lane
+from holdfast.platform.db import Connection, Database
+from holdfast.platform.log import logger
+
+_log: Final = logger(__name__)
+_SESSION: Final = "holdfast ledger seat"
+_SOCKET_PATH_BYTES_MAX: Final = 100
+"""Longest path of a socket that every system takes."""
+T = TypeVar("T")
+
+
+class WritersDoor:
+    """What the writer does for its own process and for those that forward to it (a `Door`)."""
+
+    def __init__(self, lane: Lane, clock: Clock) -> None:
+        self.lane = lane
+        self._clock = clock
+        self.submit = lane.submit
+        self.post = lane.post
+
+    async def open_accounts(self, accounts: Sequence[NewAccount]) -> None:
+        """Open accounts. Raises: `AccountExists`, `WriterAway`."""
+        async with self.lane.still() as writer:
+            book, now = writer.book, self._clock.now()
+            fresh = _fresh(accounts, book.places)
+            async with _whole(writer) as connection:
+                await account_store.find_clash(connection, accounts)
+                if fresh:
+                    await account_store.open_accounts(connection, fresh, book.count, now)
+                    limits = {a.number: a.limit_minor for a in fresh if a.limit_minor}
+                    await account_store.set_limits(connection, limits, writer.head.seq + 1, now)
+            first = book.count
+            book.open(
+                np.array([a.number for a in fresh], np.int64),
+                np.array([ASSET_NUMBERS[a.asset] for a in fresh], np.int64),
+                np.array([RULE_NUMBERS[a.rule] for a in fresh], np.int64),
+            )
+            book.limit[first : book.count] = [a.limit_minor for a in fresh]
+
+    async def close_accounts(self, numbers: Sequence[AccountId], closed: bool) -> None:
+        """Close or reopen accounts. Raises: `AccountMissing`, `WriterAway`."""
+        async with self.lane.still() as writer:
+            places = _places(numbers, writer.book.places)
+            async with _whole(writer) as connection:
+                await account_store.close_accounts(connection, numbers, closed=closed)
+            writer.book.closed[places] = closed
+
+    async def set_limits(self, limits: Mapping[AccountId, int]) -> None:
+        """Set credit limits, minor units. Raises: `AccountMissing`, `WriterAway`."""
+        async with self.lane.still() as writer:
+            places = _places(list(limits), writer.book.places)
+            async with _whole(writer) as connection:
+                now = self._clock.now()
+                await account_store.set_limits(connection, limits, writer.head.seq + 1, now)
+            writer.book.limit[places] = list(limits.values())
+
+    async def expire_due(self, limit: int) -> int:
+        """Release up to `limit` holds whose time is over, oldest first, and return how many."""
+        due = self.lane.committer.book.due(self._clock.now(), min(limit, EXPIRE_ROWS_MAX))
+        if not due:
+            return 0
+        postings = await self.lane.post([Group((t,)) for t in due])
+        return sum(p.outcome is Outcome.POSTED for p in postings)
+
+
+def _fresh(accounts: Sequence[NewAccount], places: Mapping[int, int]) -> list[NewAccount]:
+    """Return the accounts that are not there. Raises: `AccountExists` when two of them contradict."""
+    fresh: dict[int, NewAccount] = {}
+    names: dict[str, int] = {}
+    for account in accounts:
+        same = fresh.setdefault(account.number, account)
+        if (
+            replace(same, limit_minor=account.limit_minor) != account
+            or names.setdefault(account.code, account.number) != account.number
+        ):
+            raise AccountExists(f"Account {account.number} or the name {account.code!r} is given twice.")
+    return [account for number, account in fresh.items() if number not in places]
+
+
+def _places(numbers: Sequence[AccountId], places: Mapping[int, int]) -> list[int]:
+    """Raises: `AccountMissing`."""
+    if any(number not in places for number in numbers):
+        raise AccountMissing
+    return [places[number] for number in numbers]
+
+
+@contextlib.asynccontextmanager
+async def _whole(writer: Committer):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    """Lend the writer's connection inside one transaction that only the writer can commit.
+
+    When it fails for any reason of the database the writer is at its end, since it cannot know what the
+    tables say. Raises: `WriterAway`.
+    """
+    try:
+        async with writer.connection.transaction():
+            await account_store.must_be_writer(writer.connection, writer.head.epoch)
+            yield writer.connection
+    except (psycopg.Error, WriterAway) as error:
+        await writer.close()
+        raise WriterAway from error
+
+
+class Seat:
+    """The `CommitLane` of one process, and its way to accounts.
+
+    `listen` is where it answers the others when it writes (`unix:/path`, `tcp:host:port`); without it, at a
+    socket in `folder`, or in a folder of its own. For `patience_s` it leaves an empty seat to others. It
+    opens by itself when first used; `close` lets go of it.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock | None = None,
+        *,
+        listen: str = "",
+        folder: Path | None = None,
+        patience_s: float = 0.0,
+        batch_transfers_max: int = BATCH_TRANSFERS_MAX,
+    ) -> None:
+        self._database = database
+        self._clock = clock or SystemClock()
+        self._listen = listen
+        self._folder = folder
+        self._patience_s = patience_s
+        self._empty_since: float | None = None
+        self._own_folder: tempfile.TemporaryDirectory[str] | None = None
+        self._batch_transfers_max = batch_transfers_max
+        self._door: Door | None = None
+        self._epoch = 0
+        self._followed = 0
+        self._reception: Reception | None = None
+        self._behind: Behind | None = None
+        self._forwarder: Forwarder | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
+        self._hurry = asyncio.Event()
+
+    @property
+    def lane(self) -> Lane | None:
+        """The lane, if this process is the writer."""
+        return self._door.lane if isinstance(self._door, WritersDoor) else None
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that this process writes under; 0 when it does not write."""
+        return self._epoch
+
+    def open(self) -> None:
+        """Begin to look after the seat, without waiting for the first use. In a running event loop."""
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._keep())
+
+    async def submit(self, unit: Unit, deadline_s: float = LEDGER_DEADLINE_S) -> UnitOutcome:
+        """Commit `unit` and return what became of it, after the durable commit.
+
+        Raises: `Unavailable`, `OutcomeUnknown`, `WriteRejected`, `TransferInvalid`, `ChainTooLong`.
+        """
+        transfers = unit.transfers
+        if len(transfers) > LINKED_TRANSFERS_MAX:
+            raise ChainTooLong(f"A unit has at most {LINKED_TRANSFERS_MAX} transfers.")
+        for t in transfers:
+            check_transfer(t)
+        if self._door is not None:
+            with contextlib.suppress(WriterAway):
+                return await self._door.submit(unit, deadline_s)
+        return await self._ask(lambda door, left_s: door.submit(unit, left_s), deadline_s)
+
+    async def post(self, groups: Sequence[Group], deadline_s: float = LEDGER_DEADLINE_S) -> list[Posting]:
+        """Post chains of transfers in one durable commit; an answer for each. Raises: as `submit`."""
+        return await self._ask(lambda door, left_s: door.post(groups, left_s), deadline_s)
+
+    async def open_accounts(self, accounts: Sequence[NewAccount]) -> None:
+        """Open accounts. Raises: `AccountExists`, `Unavailable`."""
+        await self._ask(lambda door, _: door.open_accounts(accounts), LEDGER_DEADLINE_S)
+
+    async def close_accounts(self, numbers: Sequence[AccountId], *, closed: bool) -> None:
+        """Close or reopen accounts. Raises: `AccountMissing`, `Unavailable`."""
+        await self._ask(lambda door, _: door.close_accounts(numbers, closed), LEDGER_DEADLINE_S)
+
+    async def set_limits(self, limits: Mapping[AccountId, int]) -> None:
+        """Set credit limits. Raises: `AccountMissing`, `Unavailable`."""
+        await self._ask(lambda door, _: door.set_limits(limits), LEDGER_DEADLINE_S)
+
+    async def expire_due(self, limit: int) -> int:
+        """Release up to `limit` holds whose time is over, and return how many. Raises: `Unavailable`."""
+        return await self._ask(lambda door, _: door.expire_due(limit), LEDGER_DEADLINE_S)
+
+    async def _ask(self, what: Callable[[Door, float], Awaitable[T]], deadline_s: float) -> T:
+        """Ask whoever writes; as long as nothing was sent, wait for the next writer."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + deadline_s
+        self.open()
+        while True:
+            door = self._door
+            if door is not None:
+                try:
+                    return await what(door, until - loop.time())
+                except WriterAway:
+                    if loop.time() >= until:
+                        raise
+            if self._door is door:
+                await self._wait_for_another(door, until - loop.time())
+
+    async def _wait_for_another(self, door: Door | None, left_s: float) -> None:
+        """Raises: `WriterAway` when the time is over."""
+        self._hurry.set()
+        try:
+            async with asyncio.timeout(left_s):
+                while self._door is door:
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            raise WriterAway from None
+
+    async def close(self) -> None:
+        """Commit what is waiting, and leave the seat to another."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+        await self._drop()
+        if self._own_folder is not None:
+            self._own_folder.cleanup()
+
+    def _enter(self, door: Door | None) -> None:
+        self._door = door
+        self._changed.set()
+
+    async def _keep(self) -> None:
+        """Look after the seat until cancelled."""
+        connection: Connection | None = None
+        try:
+            while True:
+                try:
+                    if connection is None or connection.closed:
+                        connection = await self._database.dedicated(_SESSION, "-c synchronous_commit=off")
+                    await self._round(connection)
+                except (psycopg.Error, HoldfastError, OSError) as error:
+                    _log.warning("the ledger's seat waits", why=str(error))
+                self._hurry.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._hurried(), WRITER_RENEW_S)
+        finally:
+            if connection is not None:
+                if self._epoch and not connection.closed:
+                    await self._leave(connection)
+                await connection.close()
+
+    async def _hurried(self) -> None:
+        """Wait until somebody waits for a door, or the lane has ended."""
+        lane = self.lane
+        waits = [asyncio.ensure_future(self._hurry.wait())]
+        if lane is not None:
+            waits.append(asyncio.ensure_future(lane.ended.wait()))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def _round(self, connection: Connection) -> None:
+        lane = self.lane
+        if lane is not None:
+            if not lane.ended.is_set() and await seats.renew(connection, self._epoch):
+                return
+            _log.warning("this process does not write the ledger any more", epoch=self._epoch)
+            await self._leave(connection)
+        holder = await seats.look(connection)
+        if not holder.alive:
+            now = asyncio.get_running_loop().time()
+            self._empty_since = self._empty_since or now
+            if now - self._empty_since >= self._patience_s:
+                await self._take(connection)
+            return
+        self._empty_since = None
+        if self._forwarder is None or self._forwarder.lost or holder.epoch != self._followed:
+            await self._follow(holder)
+
+    async def _take(self, connection: Connection) -> None:
+        """Try to become the writer: read the ledger into memory, then let others in."""
+        token = secrets.token_bytes(32)
+        holder = f"{socket.gethostname()}:{os.getpid()}"
+        epoch = await seats.take(connection, holder, token)
+        if epoch is None:
+            return
+        await self._drop()
+        self._epoch = epoch
+        renewing = asyncio.get_running_loop().create_task(self._renew_while_reading(connection, epoch))
+        try:
+            lane = await self._read(epoch)
+        finally:
+            renewing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await renewing
+        door = WritersDoor(lane, self._clock)
+        self._reception = Reception(door, token, listen=self._address(epoch))
+        await seats.announce(connection, epoch, await self._reception.start())
+        self._enter(door)
+        _log.info("this process writes the ledger", epoch=epoch, transfers_to=lane.committer.head.seq)
+
+    async def _renew_while_reading(self, connection: Connection, epoch: int) -> None:
+        while True:
+            await asyncio.sleep(WRITER_RENEW_S)
+            await seats.renew(connection, epoch)
+
+    async def _read(self, epoch: int) -> Lane:
+        async def connect() -> Connection:
+            return await self._database.dedicated(seats.session_name(epoch))
+
+        connection = await connect()
+        try:
+            book, head = await loading.load(connection)
+            self._behind = Behind(connect, self._clock, await loading.snapshot_seq(connection))
+            await self._behind.open(head, book)
+        except BaseException:
+            await connection.close()
+            raise
+        committer = Committer(connect, connection, book, head, self._behind)
+        lane = Lane(committer, self._clock, batch_transfers_max=self._batch_transfers_max)
+        self._behind.attach(lane.still)
+        return lane
+
+    async def _follow(self, holder: seats.Holder) -> None:
+        """Forward to another process."""
+        await self._drop()
+        if holder.address:
+            forwarder = Forwarder(holder.address, holder.token)
+            await forwarder.connect()
+            self._forwarder, self._followed = forwarder, holder.epoch
+            self._enter(forwarder)
+
+    async def _leave(self, connection: Connection) -> None:
+        """Let another write: finish what is under way first."""
+        epoch = self._epoch
+        await self._drop()
+        with contextlib.suppress(psycopg.Error):
+            await seats.leave(connection, epoch)
+
+    async def _drop(self) -> None:
+        """Let go of whatever this seat is: writer or forwarder."""
+        door, self._door = self._door, None
+        self._epoch = self._followed = 0
+        if isinstance(door, WritersDoor):
+            await door.lane.close()
+        if self._reception is not None:
+            await self._reception.close()
+            self._reception = None
+        if self._behind is not None:
+            await self._behind.close()
+            self._behind = None
+        if self._forwarder is not None:
+            await self._forwarder.close()
+            self._forwarder = None
+
+    def _address(self, epoch: int) -> str:
+        if self._listen:
+            return self._listen
+        name = f"ledger-{os.getpid()}-{epoch}.sock"
+        if self._folder is not None:
+            path = self._folder / name
+            if len(os.fsencode(path)) <= _SOCKET_PATH_BYTES_MAX:
+                return f"unix:{path}"
+        if self._own_folder is None:
+            self._own_folder = tempfile.TemporaryDirectory(prefix="holdfast-ledger-")
+        return f"unix:{self._own_folder.name}/{name}"
