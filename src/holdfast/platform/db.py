@@ -85,7 +85,7 @@ class Database:
                 lent = await self._pool.getconn()
             except psycopg.OperationalError as error:
                 raise DatabaseUnavailable from error
-            if not _gone(lent):
+            if not gone(lent):
                 return lent
             await lent.close()
             await self._pool.putconn(lent)
@@ -98,7 +98,7 @@ class Database:
             yield lent
 
 
-def _gone(connection: Connection) -> bool:
+def gone(connection: Connection) -> bool:
     """Tell whether the server has closed an idle connection, as far as the kernel knows by now.
 
     Asks nobody: microseconds. What arrives while nothing was asked is the server's last word, or the end.

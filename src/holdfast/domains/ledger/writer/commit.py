@@ -35,7 +35,7 @@ from holdfast.domains.ledger.writer.batch import (
     writes,
 )
 from holdfast.domains.ledger.writer.behind import Behind
-from holdfast.platform.db import Connection
+from holdfast.platform.db import Connection, gone
 from holdfast.platform.exchange import Command, Rows, exchange
 
 _FIND_OUT_TRIES: Final = 10
@@ -93,6 +93,9 @@ class Committer:
 
     async def _try(self, batch: Batch) -> bool:
         """Commit a batch and settle its jobs; False when the database refused it twice."""
+        if gone(self.connection):
+            self.ended = True
+            return True
         batch.prepare()
         careful = not batch.sure
         tries = 0
