@@ -134,7 +134,7 @@ def _now_ms(clock: Clock) -> Callable[[], int]:
 
 
 KNOWN_BESIDES: Final = (webhook_store,)
-"""Stores whose rows the writer of the ledger commits for other processes, though this one may not use them."""
+"""Stores whose rows the ledger's writer commits for other processes, though this one may not use them."""
 
 
 class Entropy:

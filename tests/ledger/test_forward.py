@@ -446,7 +446,7 @@ async def test_a_caller_that_does_not_read_its_answers_is_not_read_either() -> N
         "refused", tuple(Posting(TransferId(uuid4()), Outcome.POSTED, 1) for _ in range(8192))
     )
     door.does = lambda *_: answer
-    body = wire.encode(([], [], [], []))
+    body = wire.encode(([], [], [], [], False))
     async with reception(door) as (made, address), peer(address) as caller:
         await caller.greet()
         for number in range(1, 3001):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from itertools import count
 
 import psycopg
 import pytest
 
 from holdfast.base.errors import Broken, OutcomeUnknown, Unavailable
+from holdfast.base.ids import AccountId
 from holdfast.base.limits import LANE_QUEUE_UNITS_MAX
 from holdfast.domains.ledger.errors import (
     ChainTooLong,
@@ -18,7 +20,7 @@ from holdfast.domains.ledger.errors import (
     WriterAway,
     WriteRejected,
 )
-from holdfast.domains.ledger.model import NewAccount, NewTransfer, Outcome, Unit, UnitOutcome
+from holdfast.domains.ledger.model import Balance, NewAccount, NewTransfer, Outcome, Unit, UnitOutcome
 from holdfast.domains.ledger.operations import Seat
 from holdfast.domains.ledger.verify import verify
 from holdfast.domains.ledger.writer.lane import Lane
@@ -133,6 +135,39 @@ async def test_a_unit_posted_again_is_committed_again_without_moving_anything(st
 async def test_a_unit_has_a_bound(stage: Stage) -> None:
     with pytest.raises(ChainTooLong):
         await stage.lane.submit(Unit(tuple(move(WORLD, SHOP, 1) for _ in range(17))))
+
+
+async def test_a_unit_may_ask_for_the_balances_right_after_it(stage: Stage) -> None:
+    """Each of many that arrive together is told what was there after its own transfers."""
+    await opened(stage)
+    units = [
+        Unit((move(PAYER, SHOP, 10), move(SHOP, WORLD, 4)), balances=number % 2 == 0) for number in range(12)
+    ]
+    done = await asyncio.gather(*(stage.lane.submit(unit) for unit in units))
+    assert [o.status for o in done] == ["committed"] * 10 + ["refused"] * 2
+    for number, outcome in enumerate(done):
+        if number % 2:
+            assert outcome.balances == {}
+            continue
+        times = min(number + 1, 10)
+        assert outcome.balances[PAYER].net_minor == 100 - 10 * times
+        assert outcome.balances[SHOP].net_minor == 6 * times
+        assert outcome.balances[WORLD].net_minor == 4 * times - 100
+
+
+async def test_balances_in_the_answer_know_of_holds_and_of_accounts_that_are_not(stage: Stage) -> None:
+    await opened(stage)
+    hold = replace(move(PAYER, SHOP, 30), kind="pending")
+    settle = replace(move(PAYER, SHOP, 20), kind="post_pending", pending_id=hold.id)
+    nobody = AccountId(77)
+    done = await asyncio.gather(
+        *(stage.lane.submit(Unit((t,), balances=True)) for t in (hold, settle, move(PAYER, nobody, 1)))
+    )
+    assert [o.balances[PAYER] for o in done] == [
+        Balance(0, 100, 30, 0), Balance(20, 100, 0, 0), Balance(20, 100, 0, 0)
+    ]  # fmt: skip
+    assert nobody not in done[2].balances
+    assert done[2].status == "refused"
 
 
 @pytest.fixture

@@ -244,3 +244,9 @@ FORWARD_CLOSE_S: Final = 2.0
 
 FORWARD_SILENCE_MS_MAX: Final = 10_000
 """After so long without a sign of life from the other machine a connection to it counts as lost."""
+
+BACKUP_STALL_S: Final = 300.0
+"""A backup that gets nothing from PostgreSQL for this long has failed: a checkpoint comes before the first byte."""
+
+BACKUP_START_S: Final = 1800.0
+"""How long a restored PostgreSQL may take to read the log that makes it whole."""

@@ -103,6 +103,13 @@ def missing(
     return [m for m in migrations if not _known(m, applied) and m.phase in phases]
 
 
+def unknown(dsn: str, migrations: Iterable[Migration]) -> list[str]:
+    """Return the migrations applied there that this version does not know: a newer one was at work."""
+    known = {(m.domain, m.name) for m in migrations}
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        return [f"{domain}/{name}" for domain, name in sorted(_applied(connection).keys() - known)]
+
+
 def require(dsn: str, migrations: Iterable[Migration]) -> None:
     """Refuse to run on a schema that is older than this version needs; a newer one is fine.
 

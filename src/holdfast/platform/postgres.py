@@ -236,19 +236,12 @@ class EmbeddedPostgres:
                     "Choose another folder with --data, or dump it with the old version and load it here."
                 )
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._check_reachable()
-        if len(str(self.folder / ".s.PGSQL.5432").encode()) > _SOCKET_PATH_BYTES_MAX:
-            raise DataFolderUnusable(
-                f"{self.folder} is too long a path for a socket; choose a shorter --data."
-            )
+        self.take_folder()
         if self.data.exists():
             shutil.rmtree(self.data)  # an initdb that was cut off: it never held anything
         password = self.folder / "password"
         if not password.exists():
             _write_password(password, self._account)
-        self.folder.chmod(0o700)
-        _give(self.folder, self._account)
         staging = self.folder / "data.new"
         if staging.exists():
             shutil.rmtree(staging)
@@ -259,6 +252,40 @@ class EmbeddedPostgres:
             "--auth-local=scram-sha-256", "--auth-host=scram-sha-256",
         )  # fmt: skip
         staging.rename(self.data)
+
+    def take_folder(self) -> None:
+        """Make the folder unless it is there, open to nobody but who runs the server.
+
+        Raises: `DataFolderUnusable`.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._check_reachable()
+        if len(str(self.folder / ".s.PGSQL.5432").encode()) > _SOCKET_PATH_BYTES_MAX:
+            raise DataFolderUnusable(
+                f"{self.folder} is too long a path for a socket; choose a shorter --data."
+            )
+        self.folder.chmod(0o700)
+        self.give(self.folder)
+
+    def give(self, path: Path) -> None:
+        """Make `path` belong to who runs the server."""
+        _give(path, self._account)
+
+    def tool(
+        self, name: str, *arguments: str, password: str = "", stdout: int = subprocess.PIPE
+    ) -> subprocess.Popen[bytes]:
+        """Start one of PostgreSQL's own programs as who runs the server; it ends when this thread does.
+
+        `password` goes by the environment, since arguments are seen by everybody on the machine.
+        """
+        return subprocess.Popen(
+            [str(self._bin / name), *arguments], stdin=subprocess.DEVNULL, stdout=stdout,
+            stderr=subprocess.PIPE, cwd=self.folder, env={"LC_ALL": "C", "PGPASSWORD": password},
+            user=self._account.uid, group=self._account.gid,
+            extra_groups=[] if self._account.uid else None,
+            preexec_fn=_orphan_guard(os.getpid()),  # noqa: PLW1509 - one call into libc, loaded beforehand
+            start_new_session=True,
+        )  # fmt: skip
 
     def _check_reachable(self) -> None:
         if self._account.uid is None:

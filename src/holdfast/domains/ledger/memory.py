@@ -125,7 +125,7 @@ class MemoryLedger:
     ) -> dict[AccountId, Balance]:
         """Return balances now, or as they stood at `at`; an account that does not exist is left out."""
         if at is None:
-            return {n: self._balance(n) for n in accounts if n in self.book.accounts}
+            return {n: self.balance(n) for n in accounts if n in self.book.accounts}
         if self._history is None:
             raise Broken("this memory ledger keeps no history")
         history = self._history
@@ -145,14 +145,15 @@ class MemoryLedger:
                 found[i] = Posting(i, self.book.refused[i])
         return found
 
-    def _balance(self, number: int) -> Balance:
+    def balance(self, number: int) -> Balance:
+        """Return the balance of an account that there is."""
         b = self.book.accounts[number]
         return Balance(b.debits_posted, b.credits_posted, b.debits_pending, b.credits_pending)
 
     def _remember(self, numbers: Iterable[int], now: datetime) -> None:
         for number in numbers:
             if number in self.book.accounts and self._history is not None:
-                self._history.setdefault(number, []).append((now, self._balance(number)))
+                self._history.setdefault(number, []).append((now, self.balance(number)))
 
 
 class MemoryLane:
@@ -217,9 +218,13 @@ class MemoryLane:
             for p in postings:
                 if p.outcome > Outcome.EXISTS:
                     self._write(unit.writes_if_refused)
-                    return UnitOutcome("refused", postings)
+                    return UnitOutcome("refused", postings, balances=self._balances(unit))
         self._write(writes)
-        return UnitOutcome("committed", postings)
+        return UnitOutcome("committed", postings, balances=self._balances(unit))
+
+    def _balances(self, unit: Unit) -> dict[AccountId, Balance]:
+        touched = {n for t in unit.transfers for n in (t.debit, t.credit)} if unit.balances else ()
+        return {n: self.ledger.balance(n) for n in touched if n in self.ledger.book.accounts}
 
     def _guard_failed(self, unit: Unit) -> int | None:
         for claims in (False, True):

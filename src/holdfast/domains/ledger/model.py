@@ -137,23 +137,29 @@ class Posting:
 class Unit:
     """What must commit together.
 
-    `transfers` (one linked chain in effect: all or none) with rows of other domains.
+    `transfers` (one linked chain in effect: all or none) with rows of other domains. `balances`: the outcome
+    tells the balances of the accounts that they touch.
     """
 
     transfers: tuple[NewTransfer, ...] = ()
     writes: tuple[Write, ...] = ()
     writes_if_refused: tuple[Write, ...] = ()
     guards: tuple[Guard, ...] = ()
+    balances: bool = False
 
 
 @quick
 @dataclass(frozen=True, slots=True)
 class UnitOutcome:
-    """What became of a unit. `guard_failed` is the position of the guard that did not hold (`conflict`)."""
+    """What became of a unit. `guard_failed` is the position of the guard that did not hold (`conflict`).
+
+    `balances`, when asked for: of each account of its transfers that there is, right after them.
+    """
 
     status: UnitStatus
     postings: tuple[Posting, ...] = ()
     guard_failed: int | None = None
+    balances: Mapping[AccountId, Balance] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

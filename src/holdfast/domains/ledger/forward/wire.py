@@ -47,6 +47,7 @@ from holdfast.domains.ledger.errors import (
 )
 from holdfast.domains.ledger.forward.greeting import OTHER_VERSION
 from holdfast.domains.ledger.model import (
+    Balance,
     Group,
     NewAccount,
     NewTransfer,
@@ -162,7 +163,7 @@ _Key = Annotated[list[str | int | tuple[UUID]], Meta(max_length=FORWARD_COLUMNS_
 The number has no bounds here: beside them msgspec 0.22 misreads the length of the tuple.
 """
 _Guards = Annotated[list[tuple[_Name, _Row, _Key, bool]], Meta(max_length=FORWARD_ROWS_MAX)]
-_Unit = tuple[_Chain, _Writes, _Writes, _Guards]
+_Unit = tuple[_Chain, _Writes, _Writes, _Guards, bool]
 _Groups = Annotated[list[tuple[_Chain, bool]], Meta(max_length=BATCH_TRANSFERS_MAX)]
 _Accounts = Annotated[
     list[tuple[_Int64, _Name, _Name, Rule, _Int64]], Meta(max_length=FORWARD_ACCOUNTS_MAX)
@@ -170,7 +171,10 @@ _Accounts = Annotated[
 _Closing = tuple[Annotated[list[_Int64], Meta(max_length=FORWARD_ACCOUNTS_MAX)], bool]
 _Limits = Annotated[dict[_Int64, _Int64], Meta(max_length=FORWARD_ACCOUNTS_MAX)]
 _Postings = Annotated[list[tuple[UUID, Outcome, _Int64]], Meta(max_length=BATCH_TRANSFERS_MAX)]
-_UnitOutcome = tuple[UnitStatus, _Postings, _Int64 | None]
+_Balances = Annotated[
+    dict[_Int64, tuple[_Int64, _Int64, _Int64, _Int64]], Meta(max_length=2 * BATCH_TRANSFERS_MAX)
+]
+_UnitOutcome = tuple[UnitStatus, _Postings, _Int64 | None, _Balances]
 _Error = tuple[
     _Name, Annotated[str, Meta(max_length=_MESSAGE_CHARS_MAX)], Annotated[float, Meta(ge=0, le=_RETRY_S_MAX)]
 ]
@@ -262,6 +266,7 @@ class Agreed:
                 [row(*write) for write in unit.writes],
                 [row(*write) for write in unit.writes_if_refused],
                 [(*row(g.statement, g.row), _key(g), g.claims) for g in unit.guards],
+                unit.balances,
             ),
             TransferInvalid,
         )
@@ -305,12 +310,13 @@ def _guard(name: str, row: list[bytes | None], key: list[Any], claims: bool) -> 
 
 def read_unit(body: bytes) -> Unit:
     """Read a unit. Raises: `Broken`, also for a statement that is not known or a row that does not fit."""
-    transfers, writes, writes_if_refused, guards = _read_unit(body)
+    transfers, writes, writes_if_refused, guards, balances = _read_unit(body)
     return Unit(
         tuple([NewTransfer(*t) for t in transfers]),
         tuple([Write(*_known_row(name, row)) for name, row in writes]),
         tuple([Write(*_known_row(name, row)) for name, row in writes_if_refused]),
         tuple([_guard(*guard) for guard in guards]),
+        balances,
     )
 
 
@@ -364,13 +370,24 @@ def read_nothing(body: bytes) -> None:
 
 def encode_outcome(outcome: UnitOutcome) -> bytes:
     """Encode what became of a unit."""
-    return encode((outcome.status, _postings(outcome.postings), outcome.guard_failed))
+    balances = {
+        number: (
+            b.debits_posted_minor, b.credits_posted_minor, b.debits_pending_minor, b.credits_pending_minor
+        )
+        for number, b in outcome.balances.items()
+    }  # fmt: skip
+    return encode((outcome.status, _postings(outcome.postings), outcome.guard_failed, balances))
 
 
 def read_outcome(body: bytes) -> UnitOutcome:
     """Read what became of a unit. Raises: `Broken`."""
-    status, postings, guard_failed = _read_outcome(body)
-    return UnitOutcome(status, tuple([Posting(*posting) for posting in postings]), guard_failed)
+    status, postings, guard_failed, balances = _read_outcome(body)
+    return UnitOutcome(
+        status,
+        tuple([Posting(*posting) for posting in postings]),
+        guard_failed,
+        {AccountId(number): Balance(*sums) for number, sums in balances.items()},
+    )
 
 
 def _postings(postings: Iterable[Posting]) -> list[tuple[TransferId, Outcome, int]]:

@@ -304,6 +304,26 @@ class Book:
         if hold.expires_at is not None:
             heapq.heappush(self._expiring, (hold.expires_at, i))
 
+    def balances_after(self, decided: Decided, row: int, numbers: Iterable[int]) -> dict[AccountId, Balance]:
+        """Return the balances of accounts before the transfers from position `row` of a batch on.
+
+        The batch was decided last. An account that does not exist is left out.
+        """
+        found = {}
+        later = decided.rows[row:]
+        for number in numbers:
+            place = self.places.get(number)
+            if place is None:
+                continue
+            sums = self.sums[:, place].copy()
+            for side, name in ((0, "debit"), (1, "credit")):
+                for position in np.flatnonzero(later[name] == number).tolist():
+                    posted, pending = _change(later[position], decided.extras.get(row + position))
+                    sums[side] -= posted
+                    sums[side + 2] -= pending
+            found[AccountId(number)] = Balance(*sums.tolist())
+        return found
+
     def undo(self, decided: Decided) -> None:
         """Take back a batch that was decided last and is not kept."""
         self.sums[:, decided.places] -= decided.added
@@ -424,6 +444,14 @@ class Book:
 def expiry_id(pending: UUID) -> TransferId:
     """Return the id under which a hold lapses: the same whoever notices, and near the hold's own in time."""
     return TransferId(UUID(int=pending.int ^ ((1 << 62) - 1)))
+
+
+def _change(row: np.void, extra: Extra | None) -> tuple[int, int]:
+    """Return what a transfer adds to the posted and to the pending sum on each of its sides."""
+    kind, amount = int(row["kind"]), int(row["amount"])
+    held = extra.held or 0 if extra is not None else 0
+    posted = amount if kind in (KIND_NUMBERS["posted"], KIND_NUMBERS["post_pending"]) else 0
+    return posted, amount if kind == KIND_NUMBERS["pending"] else -held
 
 
 def _walked(plan: Plan, looked: Looked, doubtful: set[int]) -> list[bool]:

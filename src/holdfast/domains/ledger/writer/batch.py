@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from holdfast.domains.ledger.model import Group, Outcome, Posting, Unit, UnitOutcome
-from holdfast.domains.ledger.rules.book import Decided
+from holdfast.base.ids import AccountId
+from holdfast.domains.ledger.model import Balance, Group, Outcome, Posting, Unit, UnitOutcome
+from holdfast.domains.ledger.rules.book import Book, Decided
 from holdfast.domains.ledger.rules.plan import Plan
 from holdfast.platform import arrays
 from holdfast.platform.exchange import Command, Rows
-from holdfast.platform.unit import Guard, Statement, Write
+from holdfast.platform.unit import Guard, Statement, UnitStatus, Write
 
 BEGIN: Final[Command] = ("begin", ())
 COMMIT: Final[Command] = ("commit", ())
@@ -38,12 +39,14 @@ class Job:
     settled: bool = False
     """Its commit stands, or `error` says why not."""
     error: BaseException | None = None
+    balances: Mapping[AccountId, Balance] = field(default_factory=dict)
 
     def outcome(self) -> UnitOutcome:
         """Say what became of the unit."""
         if self.guard_failed is not None:
             return UnitOutcome("conflict", guard_failed=self.guard_failed)
-        return UnitOutcome("committed" if self.moved else "refused", tuple(self.postings))
+        status: UnitStatus = "committed" if self.moved else "refused"
+        return UnitOutcome(status, tuple(self.postings), balances=self.balances)
 
 
 def fail(job: Job, error: BaseException) -> None:
@@ -91,6 +94,15 @@ class Batch:
             job.postings = decided.answers[start : start + job.count]
             job.moved = all(p.outcome <= Outcome.EXISTS for p in job.postings)
             start += job.count
+
+    def note_balances(self, decided: Decided, book: Book) -> None:
+        """Tell those who asked for it what is on their accounts after their own transfers."""
+        row = 0
+        for job in self.jobs:
+            row += sum(p.outcome is Outcome.POSTED for p in job.postings)
+            if job.unit.balances:
+                touched = {n for t in job.unit.transfers for n in (t.debit, t.credit)}
+                job.balances = book.balances_after(decided, row, touched)
 
     def tell(self) -> None:
         """Tell the callers of settled jobs."""

@@ -252,6 +252,8 @@ class _Attempt:
                 whole.book.seen.add_early(early)
             self.decided = whole.book.decide(plan, looked)
         batch.settle(self.decided)
+        if self.decided is not None and any(job.unit.balances for job in batch.jobs):
+            batch.note_balances(self.decided, whole.book)
         made, self.after = append.commands(whole.head, self.decided, first_seq, early)
         return made
 
