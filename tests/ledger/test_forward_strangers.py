@@ -187,7 +187,7 @@ async def test_v5_0_0_2_2_1_frames_that_cannot_be_relied_on_end_the_connection(g
 
 
 def body(writes: object = (), guards: object = (), transfers: object = ()) -> bytes:
-    return msgspec.msgpack.Encoder(uuid_format="bytes").encode((transfers, writes, (), guards))
+    return msgspec.msgpack.Encoder(uuid_format="bytes").encode((transfers, writes, (), guards, False))
 
 
 ROW = list(arrays.row_shape(KINDS).pack(row()))
