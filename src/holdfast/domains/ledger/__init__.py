@@ -8,6 +8,7 @@ them.
 Announces: nothing; whoever submits a unit puts its announcement into it.
 Needs: a clock.
 
-Doors: `model` (the nouns), `ports` (`CommitLane`, `Ledger`), `operations`, `queries`, `verify`, `receipts`, `memory` (the
-same in memory, for simulations), `rules` (how transfers are decided). `writer` and `forward` are behind `operations`.
+Doors: `model` (the nouns), `ports` (`CommitLane`, `Ledger`), `operations`, `queries`, `verify`, `receipts`,
+`memory` (the same in memory, for simulations), `rules` (how transfers are decided). Behind `operations` are
+`writer` and `forward`.
 """

@@ -12,12 +12,13 @@ from datetime import datetime
 from holdfast.base.ids import AccountId, TransferId
 from holdfast.base.limits import EXPIRE_ROWS_MAX
 from holdfast.domains.ledger import queries
-from holdfast.domains.ledger.checks import chains, check_account, check_limit, check_transfer
+from holdfast.domains.ledger.checks import chains, check_account, check_limit, check_transfer, together
 from holdfast.domains.ledger.model import Balance, NewAccount, NewTransfer, Posting
+from holdfast.domains.ledger.rules.columns import ColumnOutcomes, Columns
 from holdfast.domains.ledger.writer.seat import Seat
 from holdfast.platform.db import Database
 
-__all__ = ["PostgresLedger", "Seat"]
+__all__ = ["ColumnOutcomes", "Columns", "PostgresLedger", "Seat"]
 
 
 class PostgresLedger:
@@ -67,6 +68,23 @@ class PostgresLedger:
         for t in transfers:
             check_transfer(t)
         return await self._seat.post(chains(transfers))
+
+    async def post_together(self, transfers: Sequence[NewTransfer]) -> list[Posting]:
+        """Post transfers in order, all of them or none, however many one commit takes; an answer for each.
+
+        When one is refused, the others answer `LINKED_TRANSFER_FAILED`. `linked` of them says nothing here.
+        Raises: `BatchTooLarge`, `Unavailable` (nothing has moved), `OutcomeUnknown` (ask by `find`).
+        """
+        if not transfers:
+            return []
+        for t in transfers:
+            check_transfer(t)
+        return await self._seat.post([together(transfers)])
+
+    async def post_columns(self, columns: Columns) -> ColumnOutcomes:
+        """Post plain transfers, given as arrays, in one durable commit. Raises: as `post`."""
+        columns.check()
+        return await self._seat.post_columns(columns)
 
     async def expire_due(self, *, limit: int = EXPIRE_ROWS_MAX) -> int:
         """Release up to `limit` holds whose time is over, oldest first, and return how many.

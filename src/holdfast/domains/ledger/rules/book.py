@@ -151,7 +151,7 @@ class Book:
             pending = [
                 t.pending_id for t in plan.transfers if t.pending_id is not None and t.pending_id not in holds
             ]
-        return self.seen.maybe(plan.ids, plan.now), pending
+        return self.seen.maybe(plan.raw_ids, plan.now), pending
 
     def decide(self, plan: Plan, looked: Looked = NOT_LOOKED) -> Decided:
         """Decide a batch and apply it."""
@@ -226,7 +226,8 @@ class Book:
         sums = plan.touched.sums(posted, pending, stands)
         rows = np.zeros(len(kept), chain.FIXED)
         if kept:
-            _fill(rows, transfers, [plan.ids[p] for p, _, _ in kept])
+            rows["id"] = np.frombuffer(plan.raw_ids, "V16")[stands]
+            rows["code"] = [t.code for t in transfers]
             rows["debit"], rows["credit"] = plan.touched.keys[0::2][stands], plan.touched.keys[1::2][stands]
             rows["amount"] = [amount for _, amount, _ in kept]
             rows["asset"] = plan.assets_each[stands]
@@ -281,7 +282,7 @@ class Book:
         self.entries[decided.places] += decided.entries
         if (decided.rows["kind"] != 0).any():
             self._hold(decided)
-        self.seen.add(decided.plan.ids, decided.plan.now)
+        self.seen.add(decided.plan.raw_ids, decided.plan.now)
 
     def _hold(self, decided: Decided) -> None:
         """Note what is reserved and what is released, in order."""
@@ -484,18 +485,14 @@ def _walked(plan: Plan, looked: Looked, doubtful: set[int]) -> list[bool]:
 
 def _plain_rows(plan: Plan) -> tuple[npt.NDArray[np.void], dict[int, Extra]]:
     """Return the transfers of a plain batch, all of them, as they are hashed and stored."""
-    rows = np.zeros(len(plan.transfers), chain.FIXED)
-    _fill(rows, plan.transfers, plan.ids)
+    rows = np.zeros(plan.touched.count, chain.FIXED)
+    rows["id"] = np.frombuffer(plan.raw_ids, "V16")
+    rows["code"] = plan.codes()
     rows["debit"], rows["credit"] = plan.touched.keys[0::2], plan.touched.keys[1::2]
     rows["amount"] = plan.amounts
     rows["asset"] = plan.assets_each
     rows["kind"] = plan.holds > 0  # KIND_NUMBERS: 0 posted, 1 pending
     return rows, _extras(plan.transfers, plan.amounts.tolist(), {}) if plan.extras else {}
-
-
-def _fill(rows: npt.NDArray[np.void], transfers: Sequence[NewTransfer], ids: Sequence[int]) -> None:
-    rows["id"] = np.frombuffer(b"".join([i.to_bytes(16, "big") for i in ids]), "V16")
-    rows["code"] = [t.code for t in transfers]
 
 
 def _extras(

@@ -45,11 +45,8 @@ class Touched:
 
     __slots__ = ("_order", "_starts", "count", "keys", "numbers")
 
-    def __init__(self, transfers: Sequence[NewTransfer]) -> None:
-        self.count = len(transfers)
-        keys = np.empty(2 * self.count, np.int64)
-        keys[0::2] = [t.debit for t in transfers]
-        keys[1::2] = [t.credit for t in transfers]
+    def __init__(self, keys: Integers) -> None:
+        self.count = len(keys) // 2
         order = np.argsort(keys, kind="stable")
         ascending = keys[order]
         first = np.empty(len(keys), np.bool_)
@@ -97,8 +94,8 @@ class Plan:
     `special` marks what needs a decision of its own (it settles a hold, balances, repeats an id, is
     malformed, or is huge); the others are `plain`, and `advance` is what they add to the accounts if none of
     them is refused, `amounts` what each moves then, `holds` what of it is only reserved. `wanted` marks the
-    accounts that the special ones touch. `extras`: some transfer may have what only some have (a hold's end,
-    metadata).
+    accounts that the special ones touch. `raw_ids`: the ids, 16 bytes each. `extras`: some transfer may have
+    what only some have (a hold's end, metadata).
     """
 
     __slots__ = (
@@ -112,6 +109,7 @@ class Plan:
         "ids",
         "now",
         "plain",
+        "raw_ids",
         "repeated",
         "special",
         "touched",
@@ -124,8 +122,12 @@ class Plan:
         self.now = now
         self.transfers: list[NewTransfer] = [t for group in groups for t in group.transfers]
         self.ids = [t.id.int for t in self.transfers]
-        self.repeated = _repeated(self.ids)
-        self.touched = Touched(self.transfers)
+        self.raw_ids = b"".join([i.to_bytes(16, "big") for i in self.ids])
+        self.repeated = repeated(self.ids)
+        keys = np.empty(2 * len(self.transfers), np.int64)
+        keys[0::2] = [t.debit for t in self.transfers]
+        keys[1::2] = [t.credit for t in self.transfers]
+        self.touched = Touched(keys)
         posted, pending, special, self.plain = self._classify()
         self.special = np.array(special, np.bool_)
         self.assets_each = self._assets()
@@ -134,6 +136,10 @@ class Plan:
         moves, self.holds = np.array(posted, np.int64), np.array(pending, np.int64)
         self.amounts = moves + self.holds
         self.advance = self.touched.sums(moves, self.holds, ~self.special)
+
+    def codes(self) -> Integers | list[int]:
+        """Return the reason code of each transfer."""
+        return [t.code for t in self.transfers]
 
     def _assets(self) -> Integers:
         names = [t.asset for t in self.transfers]
@@ -180,7 +186,8 @@ class Plan:
         return posted, pending, special, plain
 
 
-def _repeated(ids: list[int]) -> frozenset[int]:
+def repeated(ids: list[int]) -> frozenset[int]:
+    """Return the ids that stand more than once."""
     distinct = set(ids)
     if len(distinct) == len(ids):
         return frozenset()

@@ -24,7 +24,7 @@ _SHIFT: Final = 64 - _BITS
 _ODD: Final = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)
 """Odd multipliers: three independent hashes of an id by its high bits after multiplication."""
 _MASK: Final = 2**64 - 1
-_FEW: Final = 48
+_FEW_BYTES: Final = 48 * 16
 """Up to so many ids at a time a loop is faster than numpy."""
 _VERSION_7: Final = 7
 
@@ -37,17 +37,20 @@ class Seen:
         self._newer = _Filter()
         self._older_since_ms = self._newer_since_ms = _ms(since)
         self._early = set(early)
-        self._last: tuple[Sequence[int], npt.NDArray[np.uint64], npt.NDArray[np.uint64]] | None = None
+        self._last: tuple[bytes, npt.NDArray[np.uint64], npt.NDArray[np.uint64]] | None = None
 
-    def maybe(self, ids: Sequence[int], now: datetime) -> list[int]:
-        """Return those of `ids` that may have been posted before, as UUIDs' 128-bit numbers."""
+    def maybe(self, raw: bytes, now: datetime) -> list[int]:
+        """Return those ids that may have been posted before, as UUIDs' 128-bit numbers.
+
+        `raw`: the ids' bytes, one after the other.
+        """
         floor, ceiling = self._older_since_ms + CLOCK_AHEAD_MS_MAX, _ms(now) + CLOCK_AHEAD_MS_MAX
         early = self._early
-        if len(ids) <= _FEW:
+        if len(raw) <= _FEW_BYTES:
             older, newer = self._older, self._newer
             return [
                 i
-                for i in ids
+                for i in numbers_of(raw)
                 if not (
                     floor <= i >> 80 <= ceiling
                     and (i >> 76) & 15 == _VERSION_7
@@ -56,40 +59,45 @@ class Seen:
                     and i not in early
                 )
             ]
-        high, places = self._hashed(ids)
+        high, places = self._hashed(raw)
         time = high >> np.uint64(16)
         suspect = (time < floor) | (time > ceiling) | ((high >> np.uint64(12)) & np.uint64(15) != _VERSION_7)
         suspect |= self._newer.has(places) | self._older.has(places)
-        found = [ids[p] for p in np.flatnonzero(suspect).tolist()]
-        return found + [i for i in ids if i in early and i not in found] if early else found
+        found = [int.from_bytes(raw[16 * p : 16 * p + 16]) for p in np.flatnonzero(suspect).tolist()]
+        return found + [i for i in numbers_of(raw) if i in early and i not in found] if early else found
 
     def early(self, suspects: Sequence[int], now: datetime) -> list[int]:
         """Return those of `suspects` whose own time lies ahead of `now` by more than clocks differ."""
         ceiling = _ms(now) + CLOCK_AHEAD_MS_MAX
         return [i for i in suspects if i >> 80 > ceiling and (i >> 76) & 15 == _VERSION_7]
 
-    def add(self, ids: Sequence[int], now: datetime) -> None:
+    def add(self, raw: bytes, now: datetime) -> None:
         """Note ids that are being posted. It does no harm when they are not, after all."""
         if self._newer.count >= SEEN_IDS_MAX:
             self._older, self._newer = self._newer, _Filter()
             self._older_since_ms, self._newer_since_ms = self._newer_since_ms, _ms(now)
-        self._newer.count += len(ids)
-        if len(ids) <= _FEW:
-            self._newer.add_few(ids)
+        self._newer.count += len(raw) // 16
+        if len(raw) <= _FEW_BYTES:
+            self._newer.add_few(numbers_of(raw))
         else:
-            self._newer.add(self._hashed(ids)[1])
+            self._newer.add(self._hashed(raw)[1])
 
     def add_early(self, early: Sequence[int]) -> None:
         """Note ids whose own time lies ahead, for good."""
         self._early.update(early)
 
-    def _hashed(self, ids: Sequence[int]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    def _hashed(self, raw: bytes) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
         """Return the high halves of ids, and their places in a filter; those of the last list are kept."""
-        if self._last is None or self._last[0] is not ids:
-            both = np.frombuffer(b"".join([i.to_bytes(16, "big") for i in ids]), ">u8").astype(np.uint64)
+        if self._last is None or self._last[0] is not raw:
+            both = np.frombuffer(raw, ">u8").astype(np.uint64)
             high = both[0::2]
-            self._last = ids, high, _places(high, both[1::2])
+            self._last = raw, high, _places(high, both[1::2])
         return self._last[1:]
+
+
+def numbers_of(raw: bytes) -> list[int]:
+    """Return ids, 16 bytes each, as 128-bit numbers."""
+    return [int.from_bytes(raw[at : at + 16]) for at in range(0, len(raw), 16)]
 
 
 class _Filter:

@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+import numpy as np
+
 from holdfast.base.ids import AccountId
 from holdfast.domains.ledger.model import Balance, Group, Outcome, Posting, Unit, UnitOutcome
 from holdfast.domains.ledger.rules.book import Book, Decided
+from holdfast.domains.ledger.rules.columns import ColumnOutcomes, ColumnPlan, Columns
 from holdfast.domains.ledger.rules.plan import Plan
 from holdfast.platform import arrays
 from holdfast.platform.exchange import Command, Rows
@@ -19,6 +22,9 @@ from holdfast.platform.unit import Guard, Statement, UnitStatus, Write
 BEGIN: Final[Command] = ("begin", ())
 COMMIT: Final[Command] = ("commit", ())
 ROLLBACK: Final[Command] = ("rollback", ())
+
+
+Answer = list[Posting] | UnitOutcome | ColumnOutcomes
 
 
 @dataclass(slots=True, eq=False)
@@ -30,7 +36,7 @@ class Job:
 
     groups: tuple[Group, ...]
     unit: Unit
-    done: asyncio.Future[list[Posting] | UnitOutcome]
+    done: asyncio.Future[Answer]
     count: int
     deadline: float
     postings: list[Posting] = field(default_factory=list)
@@ -40,6 +46,15 @@ class Job:
     """Its commit stands, or `error` says why not."""
     error: BaseException | None = None
     balances: Mapping[AccountId, Balance] = field(default_factory=dict)
+    columns: Columns | None = None
+    """Transfers as arrays instead: such a job is a batch by itself."""
+    column_outcomes: ColumnOutcomes | None = None
+
+    def answer(self) -> Answer:
+        """Say what became of it, in the form in which it was asked for."""
+        if self.column_outcomes is not None:
+            return self.column_outcomes
+        return self.postings if self.unit is NO_UNIT else self.outcome()
 
     def outcome(self) -> UnitOutcome:
         """Say what became of the unit."""
@@ -74,12 +89,23 @@ class Batch:
         """Make the arrays, if it was not done before: whatever needs no balance."""
         if self.plan is None:
             self.sure = all(guard.statement.sure for job in self.jobs for guard in job.unit.guards)
+            columns = self.jobs[0].columns if self.jobs else None
             groups = [group for job in self.jobs for group in job.groups]
-            if groups:
+            if columns is not None:
+                self.plan = ColumnPlan(columns, self.now)
+            elif groups:
                 self.plan = Plan(groups, self.now)
 
     def settle(self, decided: Decided | None) -> None:
         """Give each job its postings, if what was decided is kept."""
+        columns = self.jobs[0].columns if self.jobs else None
+        if columns is not None and decided is not None:
+            self.jobs[0].column_outcomes = (
+                ColumnOutcomes(np.zeros(len(columns), np.uint8), columns.amounts)
+                if decided.answers is None
+                else ColumnOutcomes.of(decided.answers)
+            )
+            return
         if decided is None or decided.answers is None:
             for job in self.jobs:
                 job.moved = True
@@ -109,7 +135,7 @@ class Batch:
         for job in self.jobs:
             if job.settled and not job.done.done():
                 if job.error is None:
-                    job.done.set_result(job.postings if job.unit is NO_UNIT else job.outcome())
+                    job.done.set_result(job.answer())
                 else:
                     job.done.set_exception(job.error)
 

@@ -28,13 +28,12 @@ from holdfast.base.limits import (
 )
 from holdfast.domains.ledger.errors import CommitUnknown, LaneFull, WriterAway
 from holdfast.domains.ledger.model import Group, Posting, Unit, UnitOutcome
-from holdfast.domains.ledger.writer.batch import NO_UNIT, Batch, Job
+from holdfast.domains.ledger.rules.columns import ColumnOutcomes, Columns
+from holdfast.domains.ledger.writer.batch import NO_UNIT, Answer, Batch, Job
 from holdfast.domains.ledger.writer.commit import Committer
 
 _SWEEP_S: Final = 0.25
 """How often deadlines are looked at."""
-
-Done = asyncio.Future[list[Posting] | UnitOutcome]
 
 
 class Lane:
@@ -79,6 +78,11 @@ class Lane:
         count = sum(len(g.transfers) for g in groups)
         return cast("list[Posting]", await self._enqueue(tuple(groups), NO_UNIT, count, deadline_s))
 
+    async def post_columns(self, columns: Columns, deadline_s: float = LEDGER_DEADLINE_S) -> ColumnOutcomes:
+        """Post plain transfers in one durable commit of their own. Raises: as `submit`."""
+        done = self._enqueue((), NO_UNIT, len(columns), deadline_s, columns)
+        return cast("ColumnOutcomes", await done)
+
     @asynccontextmanager
     async def still(self) -> AsyncIterator[Committer]:
         """Hold the lane between two commits, for what changes accounts. Raises: `WriterAway`."""
@@ -94,14 +98,17 @@ class Lane:
             await asyncio.wait([self._runner])
         await self._end()
 
-    def _enqueue(self, groups: tuple[Group, ...], unit: Unit, count: int, deadline_s: float) -> Done:
+    def _enqueue(
+        self, groups: tuple[Group, ...], unit: Unit, count: int, deadline_s: float,
+        columns: Columns | None = None,
+    ) -> asyncio.Future[Answer]:  # fmt: skip
         if self.ended.is_set():
             raise WriterAway
         if len(self._queue) >= LANE_QUEUE_UNITS_MAX:
             raise LaneFull(retry_after_s=1.0)
         loop = asyncio.get_running_loop()
-        done: Done = loop.create_future()
-        self._queue.append(Job(groups, unit, done, count, loop.time() + deadline_s))
+        done: asyncio.Future[Answer] = loop.create_future()
+        self._queue.append(Job(groups, unit, done, count, loop.time() + deadline_s, columns=columns))
         self._waiting_transfers += count
         if self._runner is None:
             self._runner = loop.create_task(self._run())
@@ -138,8 +145,11 @@ class Lane:
             self._runner = None
             self._under_way = []
             told.tell()
-            self._queue.extendleft(reversed(batch.jobs))
-            self._waiting_transfers += sum(job.count for job in batch.jobs)
+            batch.tell()  # what is settled of one that broke off; the rest of it waits again
+            again = [*batch.jobs, *(self._ahead.jobs if self._ahead else ())]
+            self._ahead = None
+            self._queue.extendleft(reversed(again))
+            self._waiting_transfers += sum(job.count for job in again)
             if self.committer.ended:
                 await self._end()
 
@@ -162,6 +172,7 @@ class Lane:
     def _take_ahead(self) -> None:
         """Take the next batch, if a full one waits, while the database works on another."""
         full = self._waiting_transfers >= self._batch_transfers_max
+        full = full or bool(self._queue and self._queue[0].columns is not None)
         if full and self._ahead is None and self._runner is not None:
             self._ahead = self._take()
             self._ahead.prepare()
@@ -177,7 +188,8 @@ class Lane:
         while self._queue and len(jobs) < LANE_BATCH_UNITS_MAX:
             job = self._queue[0]
             guards = job.unit.guards
-            if jobs and count + job.count > self._batch_transfers_max:
+            alone = job.columns is not None or (bool(jobs) and jobs[0].columns is not None)
+            if jobs and (alone or count + job.count > self._batch_transfers_max):
                 break
             if guards:
                 own = {guard.key for guard in guards}

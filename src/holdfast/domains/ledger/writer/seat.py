@@ -39,6 +39,7 @@ from holdfast.domains.ledger.checks import check_transfer
 from holdfast.domains.ledger.errors import AccountExists, AccountMissing, ChainTooLong, WriterAway
 from holdfast.domains.ledger.forward.calls import Door, Forwarder, Reception
 from holdfast.domains.ledger.model import Group, NewAccount, Outcome, Posting, Unit, UnitOutcome
+from holdfast.domains.ledger.rules.columns import ColumnOutcomes, Columns
 from holdfast.domains.ledger.rules.rulebook import ASSET_NUMBERS, RULE_NUMBERS
 from holdfast.domains.ledger.store import accounts as account_store
 from holdfast.domains.ledger.store import loading, seats
@@ -215,6 +216,19 @@ class Seat:
     async def post(self, groups: Sequence[Group], deadline_s: float = LEDGER_DEADLINE_S) -> list[Posting]:
         """Post chains of transfers in one durable commit; an answer for each. Raises: as `submit`."""
         return await self._ask(lambda door, left_s: door.post(groups, left_s), deadline_s)
+
+    async def post_columns(self, columns: Columns, deadline_s: float = LEDGER_DEADLINE_S) -> ColumnOutcomes:
+        """Post plain transfers, given as arrays, in one durable commit. Raises: as `submit`.
+
+        In another process than the writer's they cross to it as objects.
+        """
+
+        async def ask(door: Door, left_s: float) -> ColumnOutcomes:
+            if isinstance(door, WritersDoor):
+                return await door.lane.post_columns(columns, left_s)
+            return ColumnOutcomes.of(await door.post(columns.groups(), left_s))
+
+        return await self._ask(ask, deadline_s)
 
     async def open_accounts(self, accounts: Sequence[NewAccount]) -> None:
         """Open accounts. Raises: `AccountExists`, `Unavailable`."""
