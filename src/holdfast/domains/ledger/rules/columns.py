@@ -106,13 +106,13 @@ class ColumnPlan(Plan):
         self.advance: Sums = self.touched.sums(self.amounts, self.holds, ~self.special)
 
     def _repeated(self) -> frozenset[int]:
-        """Return the ids that stand twice: none when they rise, as those of one source do."""
+        """Return the ids that stand twice."""
         both = np.frombuffer(self.raw_ids, ">u8").astype(np.uint64)
         high, low = both[0::2], both[1::2]
-        rises = (high[1:] > high[:-1]) | ((high[1:] == high[:-1]) & (low[1:] > low[:-1]))
-        if rises.all():
-            return frozenset()
-        return repeated(self.ids)
+        order = np.lexsort((low, high))
+        high, low = high[order], low[order]
+        twice = (high[1:] == high[:-1]) & (low[1:] == low[:-1])
+        return repeated(self.ids) if twice.any() else frozenset()
 
     @cached_property
     def ids(self) -> list[int]:  # type: ignore[override]

@@ -247,7 +247,7 @@ class _Attempt:
             looked = NOT_LOOKED
             if wanted or pending:
                 looked = await lookup.look_up(whole.connection, map(uuid_of, wanted), pending)
-            first_seq = await whole.behind.room(first_seq, len(plan.transfers))
+            first_seq = await whole.behind.room(first_seq, plan.touched.count)
             if early := whole.book.seen.early(suspects, plan.now):
                 whole.book.seen.add_early(early)
             self.decided = whole.book.decide(plan, looked)
