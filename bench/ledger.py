@@ -10,9 +10,9 @@ rounds' own ratios.
     awaited   512 callers, each posting one transfer and waiting for it before the next
 
 each as lists of objects or as arrays, with 100, 1,000 or 8,192 transfers to a commit, by two or three
-callers, each waiting for its answer before it posts again. Then, once each: bulk for long, with what reading and the
-indexes of the history do meanwhile; and a writer that is killed, with a million accounts. Marks, history and
-hash chain are on: they cannot be switched off.
+callers, each waiting for its answer before it posts again. Then, once each: bulk for long, with what reading
+and the indexes of the history do meanwhile; and a writer that is killed, with a million accounts. Marks,
+history and hash chain are on: they cannot be switched off.
 """
 
 from __future__ import annotations
@@ -255,7 +255,7 @@ def _report(
             f"lists: {CALLERS} callers, arrays: {CALLERS + 1}, awaited: {AWAITING}; latency to the answer",
             f"large: {settings.large_accounts:,} accounts and {settings.large_transfers:,} transfers before",
             f"sustained: {settings.sustained:,} in bulk at {long.rate:,.0f}/s, at most {long.lag} segments "
-            f"without history; a balance took {statistics.median(long.balance_ms):.1f} ms meanwhile, a statement "
+            f"without history; meanwhile a balance took {statistics.median(long.balance_ms):.1f} ms, a statement "
             f"{statistics.median(long.statement_ms):.1f} ms",
             f"a writer killed with {settings.large_accounts:,} accounts: another served after {back_s:.2f} s",
             f"verify: {verify_rate:,.0f} transfers/s",

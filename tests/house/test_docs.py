@@ -147,7 +147,7 @@ def test_changelog_fragments_are_named_for_what_they_tell() -> None:
     assert not _FRAGMENT.match("Routing.md")
 
 
-@pytest.mark.parametrize("page", ["limits.md", "errors.md"])
+@pytest.mark.parametrize("page", ["limits.md", "errors.md", "metrics.md"])
 def test_a_reference_page_that_is_made_from_the_code_says_what_the_code_says(page: str) -> None:
     made = runpy.run_path(str(ROOT / "scripts" / "reference"))["PAGES"][page]()
     kept = (ROOT / "docs" / "reference" / page).read_text()

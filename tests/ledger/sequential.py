@@ -49,6 +49,7 @@ class SequentialLedger:
 
     def __init__(self) -> None:
         self.accounts: dict[int, NewAccount] = {}
+        self.limits: dict[int, int] = {}
         self.closed: set[int] = set()
         self.sums: dict[int, Sums] = {}
         self.made: dict[UUID, tuple[NewTransfer, int]] = {}
@@ -57,6 +58,7 @@ class SequentialLedger:
 
     def open(self, account: NewAccount) -> None:
         self.accounts[account.number] = account
+        self.limits[account.number] = account.limit_minor
         self.sums[account.number] = Sums()
 
     def balance(self, number: int) -> Balance:
@@ -197,8 +199,10 @@ class SequentialLedger:
         debit_room = credit_room = MOST
         if self.accounts[t.debit].rule == "debits_must_not_exceed_credits":
             debit_room = debit.credits_posted - debit.debits_posted - debit.debits_pending
+            debit_room += self.limits[t.debit]
         if self.accounts[t.credit].rule == "credits_must_not_exceed_debits":
             credit_room = credit.debits_posted - credit.credits_posted - credit.credits_pending
+            credit_room += self.limits[t.credit]
         if t.balancing == "debit":
             amount = min(amount, debit_room)
             if amount < 1:
@@ -218,12 +222,14 @@ class SequentialLedger:
         return None, amount
 
     def expire(self, now: datetime) -> int:
-        count = 0
-        for i, reservation in self.reservations.items():
-            t = self.made[i][0]
-            if reservation.fate == "open" and t.expires_at and t.expires_at <= now:
-                reservation.fate = "expired"
-                self.sums[t.debit].debits_pending -= reservation.amount
-                self.sums[t.credit].credits_pending -= reservation.amount
-                count += 1
-        return count
+        return sum(self.lapse(i, now) for i in self.reservations)
+
+    def lapse(self, i: UUID, now: datetime) -> bool:
+        """Release a hold if its time is over; False when it is not open."""
+        reservation, t = self.reservations[i], self.made[i][0]
+        if reservation.fate != "open" or not t.expires_at or t.expires_at > now:
+            return False
+        reservation.fate = "expired"
+        self.sums[t.debit].debits_pending -= reservation.amount
+        self.sums[t.credit].credits_pending -= reservation.amount
+        return True

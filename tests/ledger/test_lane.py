@@ -12,7 +12,7 @@ import pytest
 
 from holdfast.base.errors import Broken, OutcomeUnknown, Unavailable
 from holdfast.base.ids import AccountId
-from holdfast.base.limits import LANE_QUEUE_UNITS_MAX
+from holdfast.base.limits import BATCH_TRANSFERS_MAX, LANE_QUEUE_UNITS_MAX
 from holdfast.domains.ledger.errors import (
     ChainTooLong,
     CommitUnknown,
@@ -20,7 +20,7 @@ from holdfast.domains.ledger.errors import (
     WriterAway,
     WriteRejected,
 )
-from holdfast.domains.ledger.model import Balance, NewAccount, NewTransfer, Outcome, Unit, UnitOutcome
+from holdfast.domains.ledger.model import Balance, Group, NewAccount, NewTransfer, Outcome, Unit, UnitOutcome
 from holdfast.domains.ledger.operations import Seat
 from holdfast.domains.ledger.verify import verify
 from holdfast.domains.ledger.writer.lane import Lane
@@ -353,3 +353,18 @@ async def test_a_row_that_fits_no_column_fails_alone_and_the_writer_goes_on(book
     assert [o.status for o in done[1:] if isinstance(o, UnitOutcome)] == ["committed"] * 5
     assert isinstance(books.lane, Seat)
     assert books.lane.epoch == epoch
+
+
+async def test_when_the_lane_breaks_off_everybody_is_answered(books: Stage, shared_dsn: str) -> None:
+    """One list is under way, the next is made ready already, a third waits."""
+    lane = lane_of(books)
+    lists = [[Group((move(WORLD, SHOP, 1),)) for _ in range(BATCH_TRANSFERS_MAX)] for _ in range(3)]
+    async with await psycopg.AsyncConnection.connect(shared_dsn) as holder:
+        await holder.execute("select from ledger.head for update")
+        waiting = [asyncio.ensure_future(lane.post(groups)) for groups in lists]
+        while lane._ahead is None:
+            await asyncio.sleep(0.01)
+        assert lane._runner is not None
+        lane._runner.cancel()
+        answers = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 5.0)
+    assert [type(a) for a in answers] == [CommitUnknown, WriterAway, WriterAway]

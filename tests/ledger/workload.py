@@ -18,6 +18,8 @@ from holdfast.domains.ledger.model import NewAccount, NewTransfer, Rule
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 RULES: tuple[Rule, ...] = ("free", "debits_must_not_exceed_credits", "credits_must_not_exceed_debits")
 ASSETS = ("CNY", "JPY", "USDC")
+LIMITS = (0, 0, 700, 0, 2_500)
+_AHEAD_MS = 3_600_000
 
 
 class StillClock:
@@ -39,13 +41,15 @@ class StillClock:
 def accounts(count: int) -> list[NewAccount]:
     """The first of each asset is a free, hot one.
 
-    A few are bounded the other way; most must not be overdrawn.
+    A few are bounded the other way; most must not be overdrawn, some of them only by more than a limit.
     """
     made = []
     for i in range(count):
         place = i // len(ASSETS)
         rule = RULES[0] if place < 2 else RULES[2] if place == 2 else RULES[1]
-        made.append(NewAccount(AccountId(1000 + i * 7919), f"account:{i}", ASSETS[i % len(ASSETS)], rule))
+        limit = LIMITS[i % len(LIMITS)] if place > 1 else 0
+        number, asset = AccountId(1000 + i * 7919), ASSETS[i % len(ASSETS)]
+        made.append(NewAccount(number, f"account:{i}", asset, rule, limit))
     return made
 
 
@@ -107,9 +111,12 @@ class Workload:
         return NewTransfer(self._new(), debit, credit, asset, amount)
 
     def _new(self) -> TransferId:
-        return TransferId(
-            UUID(bytes=self.random.randbytes(16)) if self.random.random() < 0.05 else self._ids.new()
-        )
+        """Return a fresh id: mostly by its time; some say nothing of it, or lie far ahead."""
+        draw = self.random.random()
+        if draw < 0.05:
+            return TransferId(UUID(bytes=self.random.randbytes(16)))
+        made = self._ids.new()
+        return TransferId(UUID(int=made.int + (_AHEAD_MS << 80)) if draw < 0.06 else made)
 
     def _settle(self) -> NewTransfer:
         r = self.random

@@ -6,7 +6,7 @@ import gc
 import math
 import secrets
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final, cast
 
 from litestar import Litestar, Router
@@ -24,18 +24,20 @@ from holdfast.api import (
     rails,
     refunds,
     top_ups,
+    transfer_batches,
     transfers,
     webhook_endpoints,
 )
 from holdfast.api.access_log import AccessLog, Watcher
 from holdfast.api.context import Api, Reply, encode
 from holdfast.api.errors import MethodNotAllowed, NotFound, Problem, RequestInvalid, problem, unexpected
-from holdfast.api.gate import Asgi, Gate, Hot
+from holdfast.api.gate import Asgi, Gate, Hot, Wide
 from holdfast.api.gate import Request as HotRequest
 from holdfast.api.responses import STATE, Call
 from holdfast.api.strict import StrictBody
 from holdfast.base.clock import SystemClock
 from holdfast.base.errors import HoldfastError
+from holdfast.base.limits import BATCH_BODY_BYTES_MAX
 from holdfast.boot import App, open_app
 from holdfast.platform import heartbeat, metrics
 from holdfast.platform.config import Config
@@ -94,11 +96,21 @@ def create_app(source: App | Config, *, pages: Sequence[ControllerRouterHandler]
     async def create_payment(request: HotRequest) -> Reply:
         return await payments.serve(api[0], request)
 
+    async def create_transfers(request: HotRequest) -> Reply:
+        return await transfer_batches.serve(api[0], request)
+
+    def enter_transfers(request: HotRequest) -> AbstractAsyncContextManager[None]:
+        key = request.header(b"idempotency-key")
+        return transfer_batches.place(api[0], request.header(b"authorization"), key)
+
     hot: dict[tuple[str, str], Hot] = {("POST", "/v1/payments"): create_payment}
+    wide = {
+        ("POST", "/v1/transfers/batch"): Wide(create_transfers, enter_transfers, BATCH_BODY_BYTES_MAX),
+    }
     config = source if isinstance(source, Config) else source.config
     lines = config.log_format == "json" or (config.log_format == "auto" and config.mode == "production")
     watch = Watcher(log, logged_from=0 if lines else SERVER_ERROR)
-    gate = Gate(cast("Asgi", framework), hot, ids=secrets.token_hex(3), watch=watch)
+    gate = Gate(cast("Asgi", framework), hot, ids=secrets.token_hex(3), watch=watch, wide=wide)
     metrics.IN_FLIGHT.set_function(lambda: gate.in_flight)
     return gate
 

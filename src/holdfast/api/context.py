@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from holdfast.base.ids import AccountId, MerchantId
 from holdfast.base.limits import REQUESTS_PER_MERCHANT_MAX
 from holdfast.base.values import quick
 from holdfast.boot import App
@@ -45,13 +46,16 @@ class Api:
     """The application as the endpoints see it, with what this process has under way.
 
     `under_way` holds the fingerprint of each keyed request that this process works on; `busy` counts them by
-    merchant.
+    merchant, `batches` those of many transfers. `own` remembers accounts that belong to a merchant and are
+    open: by merchant and asset, the number of each owner's.
     """
 
     app: App
     under_way: dict[tuple[str, str], bytes] = field(default_factory=dict)
     busy: dict[str, int] = field(default_factory=dict)
     busy_max: int = REQUESTS_PER_MERCHANT_MAX
+    batches: dict[MerchantId, int] = field(default_factory=dict)
+    own: dict[tuple[MerchantId, str], dict[str, AccountId]] = field(default_factory=dict)
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
     def now(self) -> datetime:

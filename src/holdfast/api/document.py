@@ -22,6 +22,7 @@ from markupsafe import Markup, escape
 
 from holdfast import __version__
 from holdfast.api import wire
+from holdfast.api.batch_answer import REFUSALS
 from holdfast.api.errors import PROBLEM_TYPE, TABLE, NotFound, Problem
 from holdfast.api.examples import REF, example
 from holdfast.api.responses import Call
@@ -212,7 +213,11 @@ def _meaning(code: str) -> str:
         if kind.code == code:
             return " ".join((inspect.getdoc(kind) or "").split())
         waiting += kind.__subclasses__()
-    return ""
+    return _OUTCOMES.get(code, "")
+
+
+_OUTCOMES: Final = {refusal.code: refusal.words for refusal in REFUSALS.values()}
+"""What is said of a transfer of a batch whose outcome is one of these codes, which no error carries."""
 
 
 def _shown(code: str, detail: str) -> str:

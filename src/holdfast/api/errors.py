@@ -36,6 +36,8 @@ _SETUP: Final = "An operator corrects the setting that the message names."
 _LOOK: Final = "Check the id, and that the key is of the same merchant and mode (test or live)."
 _STATE: Final = "Ask for its present state and act on that."
 _SAME_KEY: Final = "Repeat it with the same Idempotency-Key, which is safe. Never repeat it with a new key."
+_OTHER_ID: Final = "Give the next try an id of its own."
+_FUND: Final = "Put money there first; the next try needs an id of its own."
 _AGAIN: Final = "Repeat it with the same Idempotency-Key after the time in Retry-After."
 
 TABLE: Final[dict[str, Line]] = {
@@ -110,6 +112,23 @@ TABLE: Final[dict[str, Line]] = {
     "transfer_refused": Line(
         422, "The transfer was refused", "See the reason in the message; nothing has moved."
     ),
+    "batch_unfinished": Line(503, "Not all of the batch is made yet", _SAME_KEY),
+    "linked_transfer_failed": Line(
+        422, "Another transfer of the batch was refused", "Correct that one; all or none was asked for."
+    ),
+    "exists_with_different_content": Line(422, "The id was used for another transfer", _OTHER_ID),
+    "id_already_refused": Line(422, "A transfer with this id was refused before", _OTHER_ID),
+    "transfer_id_ahead": Line(
+        422, "The time in the transfer's id lies ahead", "Set the clock of the machine that makes your ids."
+    ),
+    "accounts_must_differ": Line(422, "Source and destination are the same", _FIX),
+    "debit_account_not_found": Line(422, "There is no account to take the money from", _LOOK),
+    "credit_account_not_found": Line(422, "There is no account to put the money into", _LOOK),
+    "assets_differ": Line(422, "The accounts hold different assets", _FIX),
+    "account_closed": Line(422, "An account is closed", "Use another account."),
+    "exceeds_credits": Line(422, "There is not enough money in the account", _FUND),
+    "exceeds_debits": Line(422, "The receiving account takes no more", "Move less, or elsewhere."),
+    "balance_overflow": Line(422, "An account has no room for so much", "Move less, or elsewhere."),
     "payment_busy": Line(503, "The payment is being changed right now", _AGAIN),
     "booking_refused": Line(503, "The ledger did not take it in", _OPERATOR),
     # The ledger.

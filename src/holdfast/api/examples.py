@@ -11,6 +11,7 @@ REF: Final = "#/components/schemas/"
 """What names of shapes begin with in the document."""
 
 _SOME_ID: Final = "01M8AFZRZHFNSAYWHYXM5DXRDF"
+_SOME_UUID: Final = "01a1157f-63f1-7d72-af72-3eed0adec5af"
 _IDS: Final = {
     "PaymentShown": "pay",
     "RefundShown": "ref",
@@ -33,6 +34,7 @@ _OBJECTS: Final = {
     "EndpointShown": "webhook_endpoint",
     "DeliveryShown": "webhook_delivery",
     "StatementLine": "transfer",
+    "TransfersShown": "transfer_batch",
 }
 _VALUES: Final[Mapping[str, Any]] = {
     "PaymentShown.next": None,
@@ -50,6 +52,15 @@ _VALUES: Final[Mapping[str, Any]] = {
     "RefundShown.next": None,
     "RefundShown.state": "succeeded",
     "TransferShown.source": f"pyr_{_SOME_ID}",
+    "TransferItem.id": _SOME_UUID,
+    "TransferOutcome.id": _SOME_UUID,
+    "TransferOutcome.transfer": f"tr_{_SOME_ID}",
+    "TransferOutcome.outcome": "posted",
+    "TransferOutcome.field": "",
+    "TransferOutcome.detail": "",
+    "TransfersShown.posted": 1,
+    "TransfersShown.exists": 0,
+    "TransfersShown.refused": 0,
     "AttemptShown.state": "captured",
     "AttemptShown.code": "",
     "AttemptShown.message": "",

@@ -4,9 +4,10 @@ Size, type, nesting and doubled keys of a body are checked here, before anything
 what one process can work on are turned away at once. Every answer gets a request id and the headers that keep
 browsers honest.
 
-One route is served from here and does not pass through the framework: `POST /v1/payments`, which is most of
-the load (docs/explanation/where-the-time-goes.md has the gain). The framework has the same route for the
-OpenAPI document.
+Two routes are served from here and do not pass through the framework: `POST /v1/payments`, which is most of
+the load (docs/explanation/where-the-time-goes.md has the gain), and `POST /v1/transfers/batch`, whose bodies
+are large: there who calls is asked, and a place taken, before any of the body is read, and it is for the
+route itself to see that the body is fit. The framework has the same routes for the OpenAPI document.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from contextlib import AbstractAsyncContextManager
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from holdfast.api.body import BodyTooLarge, ContentTypeUnsupported, check_json
 from holdfast.api.context import JSON, Reply, encode
@@ -40,6 +42,7 @@ Watch = Callable[[str, str, str, int, float, str], None]
 """Is told method, path, route, status, seconds and request id."""
 
 _logger: Final = logger(__name__)
+_LATE: Final = "The body did not arrive in time."
 
 API: Final = "/v1/"
 RAILS: Final = "/v1/rails/"
@@ -84,8 +87,18 @@ class Request:
         return None if value is None else value.decode("latin-1")
 
 
+class Wide(NamedTuple):
+    """A route whose bodies are large. `enter` gives a place to whoever may call, or raises."""
+
+    serve: Hot
+    enter: Callable[[Request], AbstractAsyncContextManager[None]]
+    body_bytes_max: int
+
+
 class Gate:
     """Wraps the framework's application. `hot` maps (method, path) to routes that are served without it.
+
+    So does `wide`.
 
     `ids` makes request ids; `log(method, path, status, seconds, request id)` is told of every request to the
     API.
@@ -98,11 +111,13 @@ class Gate:
         *,
         ids: str,
         watch: Watch,
+        wide: dict[tuple[str, str], Wide] | None = None,
         in_flight_max: int = REQUESTS_IN_FLIGHT_MAX,
         body_timeout_s: float = REQUEST_BODY_TIMEOUT_S,
     ) -> None:
         self._inner = inner
         self._hot = hot
+        self._wide = wide or {}
         self._ids = ids
         self._numbers = count(1)
         self._watch = watch
@@ -159,7 +174,8 @@ class Gate:
             await outgoing.answer(unexpected(outgoing.id))
         finally:
             self._in_flight -= 1
-            route = path if (method, path) in self._hot else scope.get("path_template", "")
+            direct = (method, path) in self._hot or (method, path) in self._wide
+            route = path if direct else scope.get("path_template", "")
             seconds = time.perf_counter() - started
             self._watch(method, path, route, outgoing.status, seconds, outgoing.id)
 
@@ -167,11 +183,17 @@ class Gate:
         self, method: str, path: str, scope: Scope, receive: Receive, outgoing: _Outgoing
     ) -> None:
         headers = _headers(scope["headers"])
+        wide = self._wide.get((method, path))
+        if wide is not None:
+            await outgoing.reply(await self._serve_wide(wide, Request(outgoing.id, headers, b""), receive))
+            return
         body = b""
         if method in _WITH_BODY:
             body = await self._body(headers, receive)
             if not path.startswith(RAILS):
-                _check_body(headers, body)
+                _check_type(headers, body)
+                if body:
+                    check_json(body)
         hot = self._hot.get((method, path))
         if hot is None:
             scope["state"] = {**scope.get("state", {}), "request_id": outgoing.id, "body": body}
@@ -179,7 +201,19 @@ class Gate:
         else:
             await outgoing.reply(await hot(Request(outgoing.id, headers, body)))
 
-    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+    async def _serve_wide(self, wide: Wide, request: Request, receive: Receive) -> Reply:
+        async with wide.enter(request):
+            try:
+                async with asyncio.timeout(self._body_timeout_s):
+                    request.body = await self._body(request.headers, receive, wide.body_bytes_max)
+            except TimeoutError:
+                raise RequestInvalid(_LATE) from None
+            _check_type(request.headers, request.body)
+            return await wide.serve(request)
+
+    async def _body(
+        self, headers: dict[bytes, bytes], receive: Receive, bytes_max: int = BODY_BYTES_MAX
+    ) -> bytes:
         """Read a body up to its bound and in time.
 
         Raises: `BodyTooLarge`, `HeaderInvalid`, `RequestInvalid`.
@@ -187,33 +221,37 @@ class Gate:
         said = headers.get(b"content-length", b"0")
         if not said.isdigit():
             raise HeaderInvalid("Content-Length is not a number.")
-        if len(said) > 9 or int(said) > BODY_BYTES_MAX:
-            raise BodyTooLarge(f"A body has at most {BODY_BYTES_MAX} bytes.")
+        if len(said) > 9 or int(said) > bytes_max:
+            raise _too_large(bytes_max)
         message = await receive()
         body: bytes = message.get("body", b"")
         # A server may say "more" and then bring nothing: with as much as was announced, there is no more.
         if not message.get("more_body", False) or len(body) == int(said) > 0:
-            if len(body) > BODY_BYTES_MAX:
-                raise BodyTooLarge(f"A body has at most {BODY_BYTES_MAX} bytes.")
+            if len(body) > bytes_max:
+                raise _too_large(bytes_max)
             return body
         try:
             async with asyncio.timeout(self._body_timeout_s):
-                return await _rest_of_body(message, receive)
+                return await _rest_of_body(message, receive, bytes_max, int(said))
         except TimeoutError:
-            raise RequestInvalid("The body did not arrive in time.") from None
+            raise RequestInvalid(_LATE) from None
 
 
-async def _rest_of_body(message: Message, receive: Receive) -> bytes:
+def _too_large(bytes_max: int) -> BodyTooLarge:
+    return BodyTooLarge(f"A body has at most {bytes_max} bytes here.")
+
+
+async def _rest_of_body(message: Message, receive: Receive, bytes_max: int, said: int) -> bytes:
     parts = [message.get("body", b"")]
     size = len(parts[0])
-    while message.get("more_body", False):
+    while message.get("more_body", False) and not size == said > 0:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise RequestInvalid("The connection ended before the body did.")
         part = message.get("body", b"")
         size += len(part)
-        if size > BODY_BYTES_MAX:
-            raise BodyTooLarge(f"A body has at most {BODY_BYTES_MAX} bytes.")
+        if size > bytes_max:
+            raise _too_large(bytes_max)
         parts.append(part)
     return b"".join(parts)
 
@@ -229,13 +267,10 @@ def _headers(pairs: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     return headers
 
 
-def _check_body(headers: dict[bytes, bytes], body: bytes) -> None:
-    if not body:
-        return
+def _check_type(headers: dict[bytes, bytes], body: bytes) -> None:
     kind = headers.get(b"content-type", b"")
-    if kind != JSON and kind.partition(b";")[0].strip().lower() != JSON:
+    if body and kind != JSON and kind.partition(b";")[0].strip().lower() != JSON:
         raise ContentTypeUnsupported
-    check_json(body)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

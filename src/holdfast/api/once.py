@@ -139,13 +139,24 @@ async def once(api: Api, held: Ticket, subject: str, wish: Wish) -> Reply:
             del api.busy[held.owner]
 
 
+def _as_it_is(said: Reply) -> Reply:
+    return said
+
+
 def claimed_first(
-    api: Api, held: Ticket, subject: str, work: Callable[[str, bool], Awaitable[Reply]]
+    api: Api,
+    held: Ticket,
+    subject: str,
+    work: Callable[[str, bool], Awaitable[Reply]],
+    *,
+    kept: Callable[[Reply], Reply] = _as_it_is,
+    waits: bool = True,
 ) -> Wish:
     """Return the wish for work that cannot take the claim along: the key is taken in a commit before it.
 
     `work(subject, again)` must be safe to do again with the same subject: `again` says that an earlier try
-    was cut off, so its effect may be there.
+    was cut off, so its effect may be there. `kept(answer)` is what is kept of an answer. `waits`: a repeat
+    waits until the first try must be dead; False for work that may as well be done twice at a time.
     """
 
     async def finish(made: str, again: bool) -> Reply:
@@ -154,7 +165,7 @@ def claimed_first(
         except Refused as refusal:
             written = problem(refusal)
             said = Reply(written.status, encode(written))
-        await api.app.lane.submit(Unit(writes=(held.answer(said),)))
+        await api.app.lane.submit(Unit(writes=(held.answer(kept(said)),)))
         return said
 
     async def do(claim: Guard, _: Ticket) -> Reply:
@@ -164,7 +175,7 @@ def claimed_first(
         return await finish(subject, again=False)
 
     async def resume(made: str, stale: bool) -> Reply:
-        if not stale:
+        if waits and not stale:
             raise InProgress
         return await finish(made, again=True)
 

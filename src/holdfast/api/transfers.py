@@ -11,6 +11,7 @@ from holdfast.api.accounts import own_account
 from holdfast.api.context import Reply, reply
 from holdfast.api.once import InProgress, Ticket, Wish, once, ticket
 from holdfast.api.responses import Call, OnceKey, body_of, called, send
+from holdfast.api.transfer_batches import create_transfers
 from holdfast.api.wire import TransferAsked, TransferShown
 from holdfast.base.ids import TransferId, public
 from holdfast.base.money import Money, asset
@@ -71,4 +72,4 @@ async def create_transfer(
     return send(await once(api, held, public("tr", id_), Wish(do, resume)))
 
 
-routes = Router("/v1/transfers", route_handlers=[create_transfer], tags=["Transfers"])
+routes = Router("/v1/transfers", route_handlers=[create_transfer, create_transfers], tags=["Transfers"])

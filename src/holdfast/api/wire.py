@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
+from uuid import UUID
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from holdfast.base.limits import (
+    BATCH_ITEMS_MAX,
     INSTRUMENTS_PER_PAYER_MAX,
     METADATA_KEY_CHARS_MAX,
     METADATA_KEYS_MAX,
@@ -122,6 +124,32 @@ class TransferAsked(Struct, frozen=True, forbid_unknown_fields=True):
     destination: PublicId
     amount: Amount
     reference: Reference = ""
+
+
+class TransferItem(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """One transfer of a batch: as a transfer of its own, with an id and facts of yours.
+
+    The same `id` moves money once, however often and in whatever batch it is sent; one that is refused for
+    what stood in the books stays refused. UUIDs of version 7 are fastest. Without an `id` it is the batch's
+    Idempotency-Key that keeps it from moving twice.
+    """
+
+    source: PublicId
+    destination: PublicId
+    amount: Amount
+    id: Annotated[UUID, Meta(description="Your own id for it: the same one moves once.")] | UnsetType = UNSET
+    reference: Reference | UnsetType = UNSET
+    metadata: Metadata | UnsetType = UNSET
+
+
+class TransfersAsked(Struct, frozen=True, forbid_unknown_fields=True):
+    """Transfers to make in order, each for itself, or all or none of them."""
+
+    transfers: Annotated[list[TransferItem], Meta(min_length=1, max_length=BATCH_ITEMS_MAX)]
+    all_or_none: (
+        Annotated[bool, Meta(description="When one is refused, none is made; for fewer transfers at a time.")]
+        | UnsetType
+    ) = UNSET
 
 
 class TopUpAsked(Struct, frozen=True, forbid_unknown_fields=True):
@@ -327,6 +355,33 @@ class TransferShown(Struct, frozen=True):
     amount: AmountShown
     reference: str
     created_at: datetime
+
+
+class TransferOutcome(Struct, frozen=True, omit_defaults=True, gc=False):
+    """What became of one transfer of a batch.
+
+    `outcome` is `posted` (it was made now), `exists` (it was made before, under the same id) or the code of
+    the problem for which it was refused; then `detail` says it in words, and `field` where it lies. `id` is
+    yours, if you gave one; `transfer` is the one that statements show.
+    """
+
+    transfer: str
+    outcome: str
+    amount_minor: int
+    id: UUID | UnsetType = UNSET
+    field: str = ""
+    detail: str = ""
+
+
+class TransfersShown(Struct, frozen=True):
+    """What became of a batch, transfer by transfer in the order in which they were asked for."""
+
+    object: str
+    all_or_none: bool
+    posted: int
+    exists: int
+    refused: int
+    transfers: list[TransferOutcome]
 
 
 class InstrumentShown(Struct, frozen=True):

@@ -45,6 +45,22 @@ LINKED_TRANSFERS_MAX: Final = 16
 BATCH_TRANSFERS_MAX: Final = 8192
 """Transfers in one commit: bounds the time that the batch holds its locks."""
 
+BATCH_ITEMS_MAX: Final = 10_000
+"""Transfers in one request to `/v1/transfers/batch`; all or none is had for as many as one commit takes."""
+
+BATCH_BODY_BYTES_MAX: Final = 8 * 1024 * 1024
+"""The body of such a request: 800 bytes for each transfer. Larger is refused before it is read."""
+
+BATCHES_AT_WORK_MAX: Final = 8
+BATCHES_PER_MERCHANT_MAX: Final = 4
+"""Such requests at work in one process, and of one merchant: each takes up to 30 MB and 60 ms of its time."""
+
+BATCH_SLICE_TRANSFERS: Final = 1_000
+"""Transfers of such a request prepared at a stretch: other requests wait a few ms for them at most."""
+
+OWN_ACCOUNTS_KEPT_MAX: Final = 200_000
+"""Accounts that a process remembers as a merchant's own, for such requests; beyond it, it begins anew."""
+
 HISTORY_SCAN_ROWS_MAX: Final = 5_000
 """Transfers that one page of a filtered list looks at: some 20 ms, also when none of them matches."""
 

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
+from holdfast.base.errors import Unavailable
 from holdfast.base.ids import TransferId
+from holdfast.base.limits import BATCH_TRANSFERS_MAX
 from holdfast.base.money import Money
 from holdfast.domains.ledger.model import NewTransfer, Outcome, Posting, Unit
-from holdfast.domains.payments.errors import KeyClaimed, PaymentInvalid, TransferRefused
+from holdfast.domains.ledger.ports import Ledger
+from holdfast.domains.payments.errors import BatchUnfinished, KeyClaimed, PaymentInvalid, TransferRefused
 from holdfast.flows import chart
 from holdfast.flows.desk import Desk
 from holdfast.platform.unit import Guard, Write
 
-_WORDS = {
-    Outcome.EXCEEDS_CREDITS: "There is not enough money in the account.",
-    Outcome.EXCEEDS_DEBITS: "The receiving account takes no more.",
+WORDS: Final[Mapping[Outcome, str]] = {
+    Outcome.LINKED_TRANSFER_FAILED: "Another one was refused, and all or none of them was asked for.",
+    Outcome.EXISTS_WITH_DIFFERENT_CONTENT: "This id was used for another transfer.",
+    Outcome.ID_ALREADY_REFUSED: "A transfer with this id was refused before; give the next try another id.",
+    Outcome.AMOUNT_INVALID: "The amount is not valid.",
+    Outcome.ACCOUNTS_MUST_DIFFER: "The two accounts must differ.",
     Outcome.DEBIT_ACCOUNT_NOT_FOUND: "There is no such account to take the money from.",
     Outcome.CREDIT_ACCOUNT_NOT_FOUND: "There is no such account to put the money into.",
     Outcome.ASSETS_DIFFER: "The two accounts hold different assets.",
     Outcome.ACCOUNT_CLOSED: "One of the accounts is closed.",
-    Outcome.EXISTS_WITH_DIFFERENT_CONTENT: "This id was used for another transfer.",
+    Outcome.EXCEEDS_CREDITS: "There is not enough money in the account.",
+    Outcome.EXCEEDS_DEBITS: "The receiving account takes no more.",
+    Outcome.BALANCE_OVERFLOW: "An account has no room for so much.",
 }
+"""Why a transfer that moves money at once is refused."""
+
+_PIECE_TRANSFERS_MAX: Final = BATCH_TRANSFERS_MAX // 2
+"""Of a long list so many go into one commit, so that what others ask for fits in beside them."""
 
 
 async def transfer(
@@ -59,5 +72,29 @@ async def transfer(
         raise KeyClaimed
     if outcome.status == "refused":
         why = outcome.postings[0].outcome
-        raise TransferRefused(_WORDS.get(why), outcome=why.name.lower())
+        raise TransferRefused(WORDS.get(why), outcome=why.name.lower())
     return outcome.postings[0]
+
+
+async def transfers(
+    ledger: Ledger, wanted: Sequence[NewTransfer], *, all_or_none: bool = False
+) -> list[Posting]:
+    """Move money many times, in order, durably; an answer for each.
+
+    The same ids and contents again do what is left and answer `EXISTS` for what is done, so it is safe to
+    repeat after any error. Raises: `BatchTooLarge` (all or none, and more than one commit takes),
+    `Unavailable` (nothing has moved), `BatchUnfinished` (a part of it has), `OutcomeUnknown`.
+    """
+    if all_or_none:
+        return await ledger.post_together(wanted)
+    pieces = -(-len(wanted) // _PIECE_TRANSFERS_MAX)
+    size = -(-len(wanted) // pieces) if pieces else 1
+    postings: list[Posting] = []
+    for start in range(0, len(wanted), size):
+        try:
+            postings += await ledger.post(wanted[start : start + size])
+        except Unavailable as error:
+            if postings:
+                raise BatchUnfinished from error
+            raise
+    return postings

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
@@ -15,6 +18,51 @@ REGISTRY: Final = CollectorRegistry(auto_describe=True)
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 ProcessCollector(registry=REGISTRY)
 PlatformCollector(registry=REGISTRY)
+
+
+class QuickCounter:
+    """A counter that costs 0.1 µs instead of 1 µs, for the hot path of one event loop. No labels."""
+
+    __slots__ = ("_name", "_words", "value")
+
+    def __init__(self, name: str, words: str) -> None:
+        self._name, self._words = name, words
+        self.value = 0
+        REGISTRY.register(self)
+
+    def add(self, count: int = 1) -> None:
+        """Count."""
+        self.value += count
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Tell Prometheus."""
+        yield CounterMetricFamily(self._name, self._words, self.value)
+
+
+class QuickHistogram:
+    """A histogram that costs 0.2 µs instead of 2 µs, for the hot path of one event loop. No labels."""
+
+    __slots__ = ("_counts", "_limits", "_name", "_sum", "_words")
+
+    def __init__(self, name: str, words: str, limits: Sequence[float]) -> None:
+        self._name, self._words, self._limits = name, words, tuple(limits)
+        self._counts = [0] * (len(self._limits) + 1)
+        self._sum = 0.0
+        REGISTRY.register(self)
+
+    def observe(self, value: float) -> None:
+        """Count `value` among those up to the next limit."""
+        self._counts[bisect_left(self._limits, value)] += 1
+        self._sum += value
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """Tell Prometheus, whose buckets add up from the lowest."""
+        buckets, below = [], 0
+        for limit, count in zip((*self._limits, float("inf")), self._counts, strict=True):
+            below += count
+            buckets.append(("+Inf" if limit == float("inf") else str(float(limit)), below))
+        yield HistogramMetricFamily(self._name, self._words, buckets, self._sum)
+
 
 _LATENCY_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -58,6 +106,60 @@ IN_DOUBT_OLDEST_S: Final = Gauge(
     "holdfast_payments_in_doubt_oldest_seconds", "Age of the oldest of them.", registry=REGISTRY
 )
 WEBHOOKS_OWED: Final = Gauge("holdfast_webhooks_owed", "Webhook deliveries owed.", registry=REGISTRY)
+
+LEDGER_WRITER: Final = Gauge(
+    "holdfast_ledger_writer", "Whether this process writes the ledger: 1 in one process of all.",
+    registry=REGISTRY,
+)  # fmt: skip
+LEDGER_EPOCH: Final = Gauge(
+    "holdfast_ledger_epoch", "Epoch that this process writes or forwards under; 0: it has found no writer.",
+    registry=REGISTRY,
+)  # fmt: skip
+LEDGER_ELECTIONS: Final = Counter(
+    "holdfast_ledger_elections", "How often this process became the writer.", registry=REGISTRY
+)
+LEDGER_QUEUE: Final = Gauge(
+    "holdfast_ledger_queue_units", "Units that wait for their commit.", registry=REGISTRY
+)
+LEDGER_FULL: Final = QuickCounter(
+    "holdfast_ledger_queue_full", "Units refused because too many waited for their commit."
+)
+LEDGER_BATCH: Final = QuickHistogram(
+    "holdfast_ledger_batch_transfers", "Transfers in one commit; their sum is all that were committed here.",
+    (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 4096, 8192),
+)  # fmt: skip
+LEDGER_COMMIT_S: Final = QuickHistogram(
+    "holdfast_ledger_commit_seconds", "Time to decide a batch and to commit it durably.", _LATENCY_S
+)
+LEDGER_ACCOUNTS: Final = Gauge(
+    "holdfast_ledger_accounts", "Accounts in the writer's memory.", registry=REGISTRY
+)
+LEDGER_HOLDS: Final = Gauge("holdfast_ledger_holds_open", "Holds that are open.", registry=REGISTRY)
+LEDGER_SEGMENTS: Final = Gauge("holdfast_ledger_segments", "Segments of transfers.", registry=REGISTRY)
+LEDGER_INDEX_LAG: Final = Gauge(
+    "holdfast_ledger_index_lag_segments", "Full segments that wait for the indexes of their history.",
+    registry=REGISTRY,
+)  # fmt: skip
+LEDGER_MARKS: Final = Gauge(
+    "holdfast_ledger_marks_waiting", "Marks that are not written yet.", registry=REGISTRY
+)
+LEDGER_SNAPSHOT_LAG: Final = Gauge(
+    "holdfast_ledger_snapshot_lag_transfers", "Transfers since the newest snapshot: what a new writer reads.",
+    registry=REGISTRY,
+)  # fmt: skip
+LEDGER_SNAPSHOT_AGE_S: Final = Gauge(
+    "holdfast_ledger_snapshot_age_seconds", "Age of the newest snapshot; 0: there is none.", registry=REGISTRY
+)
+LEDGER_FORWARDED: Final = QuickCounter(
+    "holdfast_ledger_forwarded", "Calls that this process forwarded to the writer."
+)
+LEDGER_FORWARDS_FAILED: Final = Counter(
+    "holdfast_ledger_forwards_failed", "Forwarded calls that were not carried out, or nobody knows.",
+    ("code",), registry=REGISTRY,
+)  # fmt: skip
+LEDGER_STRANGERS: Final = QuickCounter(
+    "holdfast_ledger_strangers", "Connections to the writer that were turned away."
+)
 
 
 def render() -> bytes:

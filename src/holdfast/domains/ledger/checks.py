@@ -72,12 +72,22 @@ def _check_metadata(t: NewTransfer) -> None:
             )
 
 
-def chains(transfers: Sequence[NewTransfer]) -> list[Group]:
-    """Cut a list of transfers into chains. Raises: `ChainTooLong`, `BatchTooLarge`."""
+def together(transfers: Sequence[NewTransfer]) -> Group:
+    """Make one group of transfers. Raises: `BatchTooLarge`."""
+    _check_count(transfers)
+    return Group(tuple(transfers))
+
+
+def _check_count(transfers: Sequence[NewTransfer]) -> None:
     if len(transfers) > BATCH_TRANSFERS_MAX:
         raise BatchTooLarge(
             f"{len(transfers)} transfers are more than {BATCH_TRANSFERS_MAX}, which one commit takes."
         )
+
+
+def chains(transfers: Sequence[NewTransfer]) -> list[Group]:
+    """Cut a list of transfers into chains. Raises: `ChainTooLong`, `BatchTooLarge`."""
+    _check_count(transfers)
     groups = []
     chain: list[NewTransfer] = []
     for t in transfers:

@@ -14,6 +14,9 @@
     x ReceiptUnreadable  a document that is no receipt, root or proof
     x ReceiptFalse       hashes that do not lead where the document says
     x RootUnknown        a document that leads to a root nobody has published
+    x HistoryArchived    what is asked for lies in an archive file
+    x ArchiveRefused     a segment cannot be archived yet
+    x ArchiveUnreadable  a file that is no archive of this ledger, or no whole one
     Unavailable
     x LaneFull           too many units wait for their commit
     x WriterAway         the process that writes the ledger cannot be reached, or runs another version
@@ -107,6 +110,24 @@ class RootUnknown(Refused):
     """It leads to a root that is not among the published ones."""
 
     code = "root_unknown"
+
+
+class HistoryArchived(Refused):
+    """The transfers of that time were moved to an archive file."""
+
+    code = "history_archived"
+
+
+class ArchiveRefused(Refused):
+    """That part of the ledger cannot be archived yet."""
+
+    code = "archive_refused"
+
+
+class ArchiveUnreadable(Refused):
+    """The archive file cannot be read: it is cut off, was altered, or is none."""
+
+    code = "archive_unreadable"
 
 
 class LaneFull(Unavailable):

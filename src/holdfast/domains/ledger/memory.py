@@ -15,7 +15,7 @@ from holdfast.base.clock import Clock, SystemClock
 from holdfast.base.errors import Broken
 from holdfast.base.ids import AccountId, TransferId
 from holdfast.base.limits import LINKED_TRANSFERS_MAX
-from holdfast.domains.ledger.checks import chains, check_account, check_limit, check_transfer
+from holdfast.domains.ledger.checks import chains, check_account, check_limit, check_transfer, together
 from holdfast.domains.ledger.errors import AccountExists, AccountMissing, ChainTooLong
 from holdfast.domains.ledger.model import (
     Balance,
@@ -98,6 +98,12 @@ class MemoryLedger:
         for group in chains(transfers):
             postings += self.decide(group.transfers, now, unfinished=group.unfinished)
         return postings
+
+    async def post_together(self, transfers: Sequence[NewTransfer]) -> list[Posting]:
+        """Post transfers in order, all of them or none; an answer for each. Raises: `BatchTooLarge`."""
+        for t in transfers:
+            check_transfer(t)
+        return self.decide(together(transfers).transfers, self._clock.now()) if transfers else []
 
     def decide(
         self, chain: Sequence[NewTransfer], now: datetime, *, unfinished: bool = False

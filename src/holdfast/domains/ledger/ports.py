@@ -38,6 +38,10 @@ class Ledger(Protocol):
         """Post transfers in order, in one durable commit; `linked` ones as chains; an answer for each."""
         ...
 
+    async def post_together(self, transfers: Sequence[NewTransfer]) -> list[Posting]:
+        """Post transfers in order, all of them or none, as many as one commit takes; an answer for each."""
+        ...
+
     async def balances(
         self, accounts: Sequence[AccountId], *, at: datetime | None = None
     ) -> dict[AccountId, Balance]:

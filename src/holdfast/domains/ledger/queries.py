@@ -7,31 +7,37 @@ read at the page's own moment: what is posted meanwhile may or may not be in it,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from holdfast.base.ids import AccountId, TransferId
 from holdfast.base.limits import HISTORY_SCAN_ROWS_MAX, PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX
 from holdfast.domains.ledger.errors import AccountMissing, CursorInvalid
 from holdfast.domains.ledger.model import AccountView, AssetTotals, Balance, Entry, Posting
-from holdfast.domains.ledger.store import history, lookup, reading, segments
-from holdfast.domains.ledger.store.history import Filter, Page, Range, Transfer
+from holdfast.domains.ledger.store import archived, history, lookup, reading, segments
+from holdfast.domains.ledger.store.archived import Archive
+from holdfast.domains.ledger.store.history import Filter, Item, Page, Range, Transfer
 from holdfast.platform.db import Connection, Database
 
 __all__ = [
-    "Page", "Transfer", "account", "accounts", "balances", "entries", "find", "statement", "transfers",
-    "trial_balance",
+    "Archive", "Page", "Transfer", "account", "accounts", "archives", "balances", "entries", "find",
+    "statement", "transfers", "trial_balance",
 ]  # fmt: skip
 
 
 async def balances(
     database: Database, numbers: Sequence[AccountId], *, at: datetime | None = None
 ) -> dict[AccountId, Balance]:
-    """Return balances now, or as they stood at `at`; an account that does not exist is left out."""
+    """Return balances now, or as they stood at `at`; an account that does not exist is left out.
+
+    Raises: `HistoryArchived` when the transfers of that time are in an archive file.
+    """
     async with database.connection() as connection:
         if at is None:
             sums = await reading.sums_now(connection, numbers)
         else:
-            sums = await reading.sums_at(connection, numbers, await segments.last_seq(connection, at))
+            seq = await segments.last_seq(connection, at)
+            sums = await segments.steady(connection, lambda: reading.sums_at(connection, numbers, seq))
     return {number: found.balance for number, found in sums.items()}
 
 
@@ -73,7 +79,8 @@ async def entries(
         if not await history.exists(connection, account):
             raise AccountMissing
         within = await _range(connection, before, limit, wanted, since, until, account)
-        return await history.entries(connection, account, within, wanted)
+        page = await segments.steady(connection, lambda: history.entries(connection, account, within, wanted))
+        return await _ended(connection, page, within, account)
 
 
 async def transfers(
@@ -99,7 +106,26 @@ async def transfers(
         if account is not None and not await history.exists(connection, account):
             raise AccountMissing
         within = await _range(connection, after, limit, wanted, since, until, account)
-        return await history.transfers(connection, within, wanted, account)
+        page = await segments.steady(
+            connection, lambda: history.transfers(connection, within, wanted, account)
+        )
+        return await _ended(connection, page, within, account)
+
+
+async def _ended(
+    connection: Connection, page: Page[Item], within: Range, account: AccountId | None
+) -> Page[Item]:
+    """Say on the last page whether older ones are archived."""
+    if page.next is not None:
+        return page
+    until = await archived.older_until(connection, within.low, within.below, account)
+    return page if until is None else replace(page, archived_until=until)
+
+
+async def archives(database: Database) -> list[Archive]:
+    """Return the segments whose transfers were moved to archive files, oldest first."""
+    async with database.connection() as connection:
+        return await archived.archives(connection)
 
 
 async def _range(
@@ -126,7 +152,7 @@ async def trial_balance(database: Database) -> list[AssetTotals]:
     Debits and credits are equal when the books balance. Takes about a second for a million transfers.
     """
     async with database.connection() as connection:
-        return await reading.trial_balance(connection)
+        return await segments.steady(connection, lambda: reading.trial_balance(connection))
 
 
 async def account(database: Database, which: AccountId | str) -> AccountView:

@@ -13,11 +13,13 @@ x TransferRefused           not enough money, or an account that is not there
 Unavailable
 x PaymentBusy               somebody else is changing this payment right now
 x BookingRefused            the ledger has no room for what a rail did
+OutcomeUnknown
+x BatchUnfinished           a part of a batch of transfers is made, the rest could not be
 """
 
 from __future__ import annotations
 
-from holdfast.base.errors import Refused, Unavailable
+from holdfast.base.errors import OutcomeUnknown, Refused, Unavailable
 
 
 class PaymentNotFound(Refused):
@@ -90,3 +92,9 @@ class BookingRefused(Unavailable):
     """
 
     code = "booking_refused"
+
+
+class BatchUnfinished(OutcomeUnknown):
+    """A part of the batch is made and the rest is not yet. Repeat it as it is: nothing is made twice."""
+
+    code = "batch_unfinished"

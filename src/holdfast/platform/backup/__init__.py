@@ -17,6 +17,7 @@ a dump restores to one moment only, and whoever runs a server has means of its o
 
 from holdfast.platform.backup.making import create
 from holdfast.platform.backup.manifest import (
+    BackupElsewhere,
     BackupFailed,
     BackupForeign,
     BackupPlaceTaken,
@@ -26,6 +27,6 @@ from holdfast.platform.backup.manifest import (
 from holdfast.platform.backup.restoring import check, restore, started_aside
 
 __all__ = [
-    "BackupFailed", "BackupForeign", "BackupPlaceTaken", "BackupUnusable", "Manifest", "check", "create",
-    "restore", "started_aside",
+    "BackupElsewhere", "BackupFailed", "BackupForeign", "BackupPlaceTaken", "BackupUnusable", "Manifest",
+    "check", "create", "restore", "started_aside",
 ]  # fmt: skip

@@ -38,7 +38,7 @@ from holdfast.platform.backup.manifest import (
     sync_folder,
     write_file,
 )
-from holdfast.platform.postgres import DATABASE, MAJOR, EmbeddedPostgres, NoDatabase, database_dsn
+from holdfast.platform.postgres import MAJOR, EmbeddedPostgres, database_dsn
 from holdfast.platform.processes import DATA_FORMAT
 
 _CHUNK_BYTES: Final = 2**18
@@ -83,7 +83,9 @@ def create(data_dir: Path, target: Path, facts: Mapping[str, Any], progress: Pro
 def _staging(target: Path) -> Iterator[Path]:
     """Make a folder beside `target` to work in; it is gone afterwards, unless it became `target`."""
     if os.path.lexists(target):
-        raise BackupPlaceTaken(f"{target} is there already. A backup makes a new folder: choose another name.")
+        raise BackupPlaceTaken(
+            f"{target} is there already. A backup makes a new folder: choose another name."
+        )
     if not target.parent.is_dir():
         raise BackupPlaceTaken(f"{target.parent} is no folder. Make it first.")
     staging = target.with_name(f".{target.name}.partial")
@@ -125,8 +127,8 @@ def _base(server: EmbeddedPostgres, path: Path, progress: Progress) -> tuple[Fil
         keeper.execute(_SLOT, (f"holdfast_backup_{secrets.token_hex(6)}",))
         process = server.tool(
             "pg_basebackup", "--pgdata=-", "--format=tar", "--wal-method=fetch", "--checkpoint=fast",
-            "--no-password", f"--host={server.folder}", "--username=postgres", "--label=holdfast",
-            password=server.password,
+            "--no-manifest", "--no-password", f"--host={server.folder}", "--username=postgres",
+            "--label=holdfast", password=server.password,
         )  # fmt: skip
         try:
             made = _compress(process, path, total, progress)
@@ -178,14 +180,3 @@ def _chunks(process: subprocess.Popen[bytes]) -> Iterator[bytes]:
         yield chunk
         if not chunk:
             return
-
-
-def refuse_foreign(dsn_configured: bool) -> None:
-    """Refuse to back up a PostgreSQL that is not the embedded one. Raises: `NoDatabase`."""
-    if dsn_configured:
-        raise NoDatabase(
-            "`dsn` names a PostgreSQL of your own, which has its own means: pg_basebackup with continuous "
-            f"archiving restores to any moment, `pg_dump -Fc -d {DATABASE}` to one. Afterwards "
-            "`HOLDFAST_DSN=<the restored one> holdfast ledger verify` proves it. "
-            "docs/howto/backup-and-restore.md has the commands."
-        )

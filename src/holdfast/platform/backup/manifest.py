@@ -53,6 +53,16 @@ class BackupPlaceTaken(Refused):
     code = "backup_place_taken"
 
 
+class BackupElsewhere(Refused):
+    """`dsn` names a PostgreSQL of your own: back it up with its own means.
+
+    pg_basebackup with continuous archiving restores to any moment, pg_dump to one. Afterwards `holdfast
+    ledger verify` proves the restored one; docs/howto/backup-and-restore.md has the commands.
+    """
+
+    code = "backup_elsewhere"
+
+
 @dataclass(frozen=True, slots=True)
 class File:
     """One file of a backup."""
@@ -127,9 +137,9 @@ def read(folder: Path) -> Manifest:
 def _ours(manifest: Manifest, folder: Path) -> Manifest:
     if manifest.postgres != MAJOR or manifest.data_format != DATA_FORMAT:
         raise BackupForeign(
-            f"{folder} was made by Holdfast {manifest.made_by} (PostgreSQL {manifest.postgres}, data format "
-            f"{manifest.data_format}); this is {__version__} (PostgreSQL {MAJOR}, data format {DATA_FORMAT}). "
-            "Restore it with that version."
+            f"{folder} was made by Holdfast {manifest.made_by} (PostgreSQL {manifest.postgres}, "
+            f"data format {manifest.data_format}); this is {__version__} (PostgreSQL {MAJOR}, "
+            f"data format {DATA_FORMAT}). Use that version to restore it."
         )
     missing = {BASE, MARK, *SECRETS} - manifest.files.keys()
     if missing or any("/" in name or name.startswith(".") for name in manifest.files):

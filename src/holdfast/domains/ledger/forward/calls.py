@@ -56,6 +56,7 @@ from holdfast.domains.ledger.forward.line import (
 )
 from holdfast.domains.ledger.forward.wire import Agreed, Frames, Kind
 from holdfast.domains.ledger.model import Group, NewAccount, Posting, Unit, UnitOutcome
+from holdfast.platform import metrics
 from holdfast.platform.log import logger
 from holdfast.platform.unit import statements_known
 
@@ -218,7 +219,7 @@ class Reception:
         self._closing = False
         self._log_from = 0.0
         self.refused = 0
-        """Connections turned away so far, for metrics."""
+        """Connections turned away so far."""
 
     async def start(self) -> str:
         """Listen, and return the address to advertise. Raises: `Broken` when the address cannot be used."""
@@ -325,6 +326,7 @@ class Reception:
     def turned_away(self, reason: str) -> None:
         """Count a connection that is turned away; of many in one second the log names the first."""
         self.refused += 1
+        metrics.LEDGER_STRANGERS.add()
         now = asyncio.get_running_loop().time()
         if now >= self._log_from:
             self._log_from = now + _LOG_PAUSE_S

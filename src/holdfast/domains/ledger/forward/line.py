@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar, cast
 
-from holdfast.base.errors import Broken, HoldfastError, ensure
+from holdfast.base.errors import Broken, HoldfastError, OutcomeUnknown, Unavailable, ensure
 from holdfast.base.limits import (
     FORWARD_BYTES_MAX,
     FORWARD_CALLS_MAX,
@@ -23,6 +23,7 @@ from holdfast.domains.ledger.errors import BatchTooLarge, CommitUnknown, LaneFul
 from holdfast.domains.ledger.forward import wire
 from holdfast.domains.ledger.forward.greeting import CHALLENGE_BYTES, PROOF_BYTES, CallersGreeting, Stranger
 from holdfast.domains.ledger.forward.wire import Agreed, Frames, FrameTooLong, Kind
+from holdfast.platform import metrics
 from holdfast.platform.unit import statements_known
 
 T = TypeVar("T")
@@ -209,6 +210,14 @@ class Line(End):
         Raises: `WriterAway`, `LaneFull`, `BatchTooLarge` (it was not sent), `CommitUnknown` (it was, and was
         not answered), and whatever the writer answers.
         """
+        metrics.LEDGER_FORWARDED.add()
+        try:
+            return await self._call(kind, body, left_s)
+        except (Unavailable, OutcomeUnknown) as error:
+            metrics.LEDGER_FORWARDS_FAILED.labels(error.code).inc()
+            raise
+
+    async def _call(self, kind: Kind, body: bytes, left_s: float) -> bytes:
         if self.lost or left_s <= 0:
             raise WriterAway
         if len(self._waiting) >= FORWARD_CALLS_MAX or self._out_bytes >= FORWARD_BYTES_MAX:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 from uuid import UUID
 
 from holdfast.base.limits import AMOUNT_MINOR_MAX, TURNOVER_MINOR_MAX
@@ -105,6 +105,18 @@ class Hold:
         self.state: HoldState = state
 
 
+class Content(Protocol):
+    """What is known of a transfer whose fields are not here (`content.Archived`)."""
+
+    def same(self, t: NewTransfer) -> bool:
+        """Tell whether `t` asks for what this one was."""
+        ...
+
+
+Known = tuple[NewTransfer | Content, int]
+"""A transfer that stands: what was asked, and what it moved."""
+
+
 @dataclass(frozen=True, slots=True)
 class Looked:
     """What is known of ids that may have been seen before.
@@ -112,13 +124,15 @@ class Looked:
     `known`: what was asked and what it moved, of each id that stands.
     """
 
-    known: Mapping[UUID, tuple[NewTransfer, int]] = field(default_factory=dict)
+    known: Mapping[UUID, Known] = field(default_factory=dict)
     refused: Mapping[UUID, Outcome] = field(default_factory=dict)
     holds: Mapping[UUID, Hold] = field(default_factory=dict)
 
 
-def same_content(one: NewTransfer, other: NewTransfer) -> bool:
+def same_content(one: NewTransfer, other: NewTransfer | Content) -> bool:
     """Tell whether two transfers of one id ask for the same. How they were linked is not part of it."""
+    if not isinstance(other, NewTransfer):
+        return other.same(one)
     return (
         one.debit == other.debit
         and one.credit == other.credit
@@ -162,7 +176,7 @@ class Rulebook:
     def __init__(self) -> None:
         self.accounts: dict[int, Books] = {}
         self.holds: dict[UUID, Hold] = {}
-        self.known: dict[UUID, tuple[NewTransfer, int]] = {}
+        self.known: dict[UUID, Known] = {}
         self.refused: dict[UUID, Outcome] = {}
 
     def decide_chain(

@@ -52,7 +52,7 @@ class Seen:
                 i
                 for i in numbers_of(raw)
                 if not (
-                    floor <= i >> 80 <= ceiling
+                    floor < i >> 80 <= ceiling
                     and (i >> 76) & 15 == _VERSION_7
                     and i not in newer
                     and i not in older
@@ -61,7 +61,7 @@ class Seen:
             ]
         high, places = self._hashed(raw)
         time = high >> np.uint64(16)
-        suspect = (time < floor) | (time > ceiling) | ((high >> np.uint64(12)) & np.uint64(15) != _VERSION_7)
+        suspect = (time <= floor) | (time > ceiling) | ((high >> np.uint64(12)) & np.uint64(15) != _VERSION_7)
         suspect |= self._newer.has(places) | self._older.has(places)
         found = [int.from_bytes(raw[16 * p : 16 * p + 16]) for p in np.flatnonzero(suspect).tolist()]
         return found + [i for i in numbers_of(raw) if i in early and i not in found] if early else found

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -28,10 +28,12 @@ select * from unnest(%b::bigint[], %b::bigint[], %b::bigint[], %b::bigint[], %b:
 on conflict do nothing"""
 _SNAPSHOT: Final = """
 insert into ledger.snapshots (seq, batch, at, payload) values (%b, %b, %b, %b) on conflict do nothing"""
+_NEWEST_SNAPSHOT: Final = "select seq, at from ledger.snapshots order by seq desc limit 1"
 _OLD_SNAPSHOTS: Final = """
 delete from ledger.snapshots
 where seq < (select seq from ledger.snapshots order by seq desc offset 1 limit 1)"""
-_SEGMENTS: Final = "select number, indexed, marked from ledger.segments order by number"
+_SEGMENTS: Final = """
+select number, indexed, marked, last_seq is not null from ledger.segments order by number"""
 _OPEN: Final = "select ledger.open_segment_v1(%b, %b, %b)"
 _SEAL: Final = "select ledger.seal_segment_v1(%b)"
 _MARK_SEGMENT: Final = "select ledger.mark_segment_v1(%b)"
@@ -39,6 +41,15 @@ _MARKED: Final = """
 update ledger.segments s set marked = true
 where number = %b and not exists (select from ledger.segments o where o.number < s.number and not o.marked)"""
 _INDEX: Final = "select ledger.index_segment_v1(%b)"
+
+
+class Segment(NamedTuple):
+    """A segment: whether its history is indexed, all its marks are there, and it is written no more."""
+
+    number: int
+    indexed: bool
+    marked: bool
+    sealed: bool
 
 
 async def write_marks(connection: Connection, marks: Sequence[Marks]) -> None:
@@ -69,10 +80,16 @@ async def write_snapshot(connection: Connection, head: Head, payload: bytes) -> 
         await connection.execute("reset statement_timeout")
 
 
-async def segments(connection: Connection) -> list[tuple[int, bool, bool]]:
-    """Return each segment's number, whether its history is indexed, and whether all marks are there."""
+async def newest_snapshot(connection: Connection) -> tuple[int, datetime | None]:
+    """Return up to which transfer the newest snapshot goes, and its time; -1 and None: there is none."""
+    row = await (await connection.execute(_NEWEST_SNAPSHOT)).fetchone()
+    return (-1, None) if row is None else (row[0], row[1])
+
+
+async def segments(connection: Connection) -> list[Segment]:
+    """Return all segments, oldest first."""
     rows = await (await connection.execute(_SEGMENTS)).fetchall()
-    return [(row[0], row[1], row[2]) for row in rows]
+    return [Segment(*row) for row in rows]
 
 
 async def open_segment(connection: Connection, number: int, now: datetime, *, history: bool) -> None:

@@ -124,11 +124,13 @@ class Transfer:
 class Page(Generic[Item]):
     """What was found, newest first. `next`: behind which transfer to go on; None when there is no more.
 
-    With a filter a page may be short, or empty, and still have a `next`.
+    With a filter a page may be short, or empty, and still have a `next`. `archived_until`: on the last page,
+    when older ones may be in archive files: up to when those go.
     """
 
     items: tuple[Item, ...]
     next: TransferId | None
+    archived_until: datetime | None = None
 
 
 class Range(NamedTuple):

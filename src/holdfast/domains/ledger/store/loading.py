@@ -9,8 +9,10 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
+from holdfast.base.errors import ensure
 from holdfast.domains.ledger.rules.book import Book
 from holdfast.domains.ledger.rules.rulebook import Hold
+from holdfast.domains.ledger.store import archived
 from holdfast.domains.ledger.store.append import Head
 from holdfast.platform.db import Connection
 from holdfast.platform.exchange import Rows, exchange
@@ -63,6 +65,7 @@ async def load(connection: Connection) -> tuple[Book, Head]:
         if not rows.is_null(0, 0):
             book.replay(*(_bigints(rows, column) for column in range(3)))
     await _replay_others(connection, book, since)
+    ensure(await archived.end(connection) <= since, "the newest snapshot is newer than all that was archived")
     return book, stands
 
 

@@ -3,6 +3,9 @@
 An id is looked for only in the segments that can hold it. A time-ordered one (UUID version 7) was not posted
 more than `EARLY_S` before its own time, unless its batch says so in `early`; others may be anywhere. Nearly
 always it was posted at about its own time, so the first segments from there on are asked first.
+
+What was archived is looked for in what is kept of it, in the same exchange and after the tables: so nothing
+is missed that is moved meanwhile.
 """
 
 from __future__ import annotations
@@ -16,7 +19,16 @@ from uuid import UUID
 from holdfast.base.ids import AccountId, TransferId
 from holdfast.base.money import ASSETS_BY_NUMBER
 from holdfast.domains.ledger.model import NewTransfer, Outcome, Posting, TransferKind
-from holdfast.domains.ledger.rules.rulebook import BALANCING_NUMBERS, KIND_NUMBERS, Hold, HoldState, Looked
+from holdfast.domains.ledger.rules.rulebook import (
+    BALANCING_NUMBERS,
+    KIND_NUMBERS,
+    Hold,
+    HoldState,
+    Known,
+    Looked,
+)
+from holdfast.domains.ledger.store import archived
+from holdfast.domains.ledger.store.archived import Found
 from holdfast.domains.ledger.store.segments import bigint, first_of, segment_of
 from holdfast.platform import arrays
 from holdfast.platform.db import Connection
@@ -71,10 +83,14 @@ def since(i: UUID) -> datetime:
 
 
 class _Places(NamedTuple):
-    """The first segment that can hold each id, and the newest there is."""
+    """The first segment that can hold each id, and the newest there is.
+
+    `since`: a moment before which each was not posted, None when its batch says that it was.
+    """
 
     floors: dict[UUID, int]
     newest: int
+    since: dict[UUID, datetime | None]
 
 
 async def _places(
@@ -94,10 +110,12 @@ async def _places(
         if at < len(segments):
             floors[i] = segments[at][0]
     newest = segments[-1][0] if segments else -1
+    not_before: dict[UUID, datetime | None] = dict(moments)
     for i, first_seq in early.all():
+        not_before[i] = None
         floors[i] = min(segment_of(first_seq), floors.get(i, newest))
         newest = max(newest, floors[i])
-    return _Places(floors, newest), answers
+    return _Places(floors, newest, not_before), answers
 
 
 class _Search:
@@ -136,17 +154,20 @@ class _Search:
                 self._left.pop(row[0], None)
 
 
-async def _run(connection: Connection, *searches: _Search) -> None:
-    """Run searches side by side until each has found, or looked everywhere."""
-    span = _SPAN
-    while True:
-        asked = [search.commands(span) for search in searches]
-        if not any(asked):
-            return
-        answers = iter(await exchange(connection, [command for commands in asked for command in commands]))
+async def _run(
+    connection: Connection, ids: Sequence[UUID], places: _Places, *searches: _Search
+) -> dict[UUID, Found]:
+    """Run searches side by side until each has found, or looked everywhere; return which ids are archived."""
+    span, kept = _SPAN, archived.command(ids, places.since)
+    found: dict[UUID, Found] = {}
+    while any(asked := [search.commands(span) for search in searches]):
+        asked_all = [command for commands in asked for command in commands]
+        answers = iter(await exchange(connection, [*asked_all, kept]))
         for search, commands in zip(searches, asked, strict=True):
             search.take([next(answers) for _ in commands])
+        found = archived.read(ids, next(answers))
         span *= _SPAN_GROWS
+    return found
 
 
 async def look_up(connection: Connection, ids: Iterable[UUID], pending_ids: Iterable[UUID] = ()) -> Looked:
@@ -161,20 +182,26 @@ async def look_up(connection: Connection, ids: Iterable[UUID], pending_ids: Iter
     places, [refusals] = await _places(connection, wanted + pending, [(_REFUSED, (packed,))])
     known, held = _Search(_STORED, wanted, places), _Search(_HOLDS, pending, places)
     settled = _Search(_SETTLED, pending, places)
-    await _run(connection, known, held, settled)
+    old = await _run(connection, list(dict.fromkeys(wanted + pending)), places, known, held, settled)
     kinds: dict[UUID, int] = dict(row[:2] for row in settled.found)
     return Looked(
-        known={row[0]: transfer_of(row) for row in known.found},
+        known={
+            **{i: (old[i].content, old[i].amount) for i in wanted if i in old},
+            **{row[0]: transfer_of(row) for row in known.found},
+        },
         refused={i: Outcome(outcome) for i, outcome in refusals.all()},
         holds={
-            i: Hold(debit, credit, asset, amount, expires_at, HOLD_STATES[kinds.get(i)])
-            for i, debit, credit, asset, amount, expires_at in held.found
+            **{i: hold for i in pending if i in old and (hold := old[i].hold) is not None},
+            **{
+                i: Hold(debit, credit, asset, amount, expires_at, HOLD_STATES[kinds.get(i)])
+                for i, debit, credit, asset, amount, expires_at in held.found
+            },
         },
     )
 
 
-async def stored(connection: Connection, ids: Iterable[UUID]) -> dict[UUID, tuple[NewTransfer, int]]:
-    """Return, of each id that stands, the transfer as it was asked for and the amount that it moved."""
+async def stored(connection: Connection, ids: Iterable[UUID]) -> dict[UUID, Known]:
+    """Return, of each id that stands, what is known of what was asked for, and the amount that it moved."""
     return dict((await look_up(connection, ids)).known)
 
 
@@ -199,14 +226,17 @@ async def find(connection: Connection, ids: Iterable[UUID]) -> dict[TransferId, 
 
 
 async def seq_of(connection: Connection, i: UUID, account: int | None = None) -> int | None:
-    """Return the number of a transfer (that touches `account`); None when there is none."""
+    """Return the number of a transfer (that touches `account`); None when there is none.
+
+    Of one that is archived it is not known here which accounts it touches.
+    """
     places, _ = await _places(connection, [i])
     search = _Search(_STORED, [i], places)
-    await _run(connection, search)
+    old = await _run(connection, [i], places, search)
     for _, debit, credit, *_, seq in search.found:
         if account in (None, debit, credit):
             return int(seq)
-    return None
+    return old[i].seq if i in old else None
 
 
 def transfer_of(row: Sequence[Any]) -> tuple[NewTransfer, int]:

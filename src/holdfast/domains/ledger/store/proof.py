@@ -19,10 +19,12 @@ import psycopg
 from psycopg import errors, pq
 
 from holdfast.base.errors import Broken, ensure
+from holdfast.domains.ledger.store.kept import ARCHIVE_LOCK, Kept, joined
 
 Rows = npt.NDArray[Any]
 T = TypeVar("T")
 Following = Callable[[tuple[Any, ...] | None], str | None]
+SEGMENT_BITS: Final = 20
 _COPY_HEAD_BYTES: Final = 19
 _CHUNK_ROWS: Final = 65_536
 _PAGE_NUMBERS: Final = 2**17
@@ -95,7 +97,7 @@ select count(*),
                   || case when octet_length(root) = 32 then root else decode(repeat('00', 32), 'hex') end
                   || case when octet_length(hash) = 32 then hash else decode(repeat('00', 32), 'hex') end,
                   ''::bytea)
-from (select * from ledger.batches where number > {after} order by number limit {limit}) b"""
+from (select * from ledger.batches where number > {after} and {which} order by number limit {limit}) b"""
 _SEGMENTS: Final = """
 select (regexp_match(bounds, $$FROM \\('(-?[0-9]+)'\\)$$))[1]::bigint,
        (regexp_match(bounds, $$TO \\('(-?[0-9]+)'\\)$$))[1]::bigint
@@ -106,8 +108,12 @@ order by 1"""
 _SEGMENT_ROWS: Final = """
 select number, timestamptz_send(opened_at), timestamptz_send(last_at), last_seq, marked
 from ledger.segments order by number"""
+_ARCHIVES: Final = """
+select segment, file, sha256, transfers, timestamptz_send(opened_at), timestamptz_send(last_at), last_seq
+from ledger.archives order by segment"""
+_KEPT: Final = "select ids, details, holds from ledger.archived where segment = {segment} order by first_id"
 _REFUSALS: Final = """
-copy (select batch, position, at, id, outcome from ledger.refusals order by batch, position)
+copy (select batch, position, at, id, outcome from ledger.refusals where {which} order by batch, position)
 to stdout (format binary)"""
 _REFUSAL_FIELDS: Final = (("batch", 8), ("position", 4), ("at", 8), ("id", 16), ("outcome", 2))
 _MARKS: Final = """
@@ -161,6 +167,19 @@ class Segment:
     marked: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """What is noted of an archived segment and its file."""
+
+    number: int
+    file: str
+    sha256: bytes
+    transfers: int
+    opened_at: int
+    last_at: int
+    last_seq: int
+
+
 class Tables:
     """The tables of one moment, each on a connection of its own, since they are read side by side."""
 
@@ -171,9 +190,16 @@ class Tables:
         self._streams: list[Generator[Any, None, None]] = []
 
     @contextmanager
-    def opened(self) -> Iterator[None]:
-        """Hold one snapshot while the block runs."""
+    def opened(self, *, locked: bool = True) -> Iterator[None]:
+        """Hold one snapshot while the block runs. Meanwhile nothing is archived, if `locked`.
+
+        The lock comes first: a snapshot does not bring back a table that is dropped.
+        """
         with psycopg.connect(self._dsn) as holder:
+            if locked:
+                holder.execute("set statement_timeout = 0")
+                holder.execute("select pg_advisory_lock_shared(%s)", (ARCHIVE_LOCK,))
+                holder.commit()
             holder.execute("set transaction isolation level repeatable read, read only")
             row = holder.execute("select pg_export_snapshot()").fetchone()
             self._snapshot = row[0] if row else ""
@@ -225,6 +251,17 @@ class Tables:
             for number, opened, last, seq, marked in self._all(_SEGMENT_ROWS)
         ]
 
+    def archives(self) -> list[Archive]:
+        """Return what is noted of archived segments, oldest first."""
+        return [
+            Archive(number, file, digest, transfers, _microseconds(opened), _microseconds(last), seq)
+            for number, file, digest, transfers, opened, last, seq in self._all(_ARCHIVES)
+        ]
+
+    def kept(self, segment: int) -> Kept:
+        """Return what is kept of the transfers of an archived segment."""
+        return joined(self._all(_KEPT.format(segment=segment)))
+
     def batch_of(self, transfer: UUID) -> int | None:
         """Return the batch of the last transfer with this id."""
         rows = self._all(_BATCH_OF, (transfer,))
@@ -235,21 +272,26 @@ class Tables:
         parts = list(self._copy(_ACCOUNTS, _dtype(_ACCOUNT_FIELDS)))
         return np.concatenate(parts) if parts else np.empty(0, _dtype(_ACCOUNT_FIELDS))
 
-    def transfers(self) -> Iterator[Page]:
-        """Yield transfers in order of their numbers, many at a time."""
-        return self._kept(self._transfers())
+    def transfers(self, segment: int | None = None) -> Iterator[Page]:
+        """Yield transfers (of one segment) in order of their numbers, many at a time."""
+        return self._kept(self._transfers(segment))
 
     def ids(self) -> Iterator[Rows]:
-        """Yield the ids of all transfers, then of all refusals, many at a time."""
+        """Yield the ids of all transfers, archived ones first, then of all refusals, many at a time."""
         return self._kept(self._ids())
 
-    def batches(self) -> Iterator[Rows]:
-        """Yield batches in order, many at a time."""
-        return self._kept(self._batches())
+    def batches(self, segment: int | None = None) -> Iterator[Rows]:
+        """Yield batches (of one segment) in order, many at a time."""
+        which = "true"
+        if segment is not None:
+            low, high = segment << SEGMENT_BITS, (segment + 1) << SEGMENT_BITS
+            which = f"first_seq >= {low} and first_seq < {high}"
+        return self._kept(self._batches(which))
 
-    def refusals(self) -> Iterator[Rows]:
-        """Yield refusals in order of batch and position, many at a time."""
-        return self._copy(_REFUSALS, _dtype(_REFUSAL_FIELDS))
+    def refusals(self, batches: tuple[int, int] | None = None) -> Iterator[Rows]:
+        """Yield refusals (of batches from one to another) in order of batch and position, many at a time."""
+        which = "true" if batches is None else f"batch >= {batches[0]} and batch <= {batches[1]}"
+        return self._copy(_REFUSALS.format(which=which), _dtype(_REFUSAL_FIELDS))
 
     def marks(self) -> Iterator[Rows]:
         """Yield marks in order of the transfer after which they hold, many at a time."""
@@ -286,8 +328,12 @@ class Tables:
                 for start in range(low, high, _PAGE_NUMBERS):
                     yield start, min(high, start + _PAGE_NUMBERS)
 
-    def _transfers(self) -> Generator[Page, None, None]:
-        queries = [_PAGE.format(low=low, high=high) for low, high in self._ranges()]
+    def _transfers(self, segment: int | None) -> Generator[Page, None, None]:
+        queries = [
+            _PAGE.format(low=low, high=high)
+            for low, high in self._ranges()
+            if segment in (None, low >> SEGMENT_BITS)
+        ]
         with self._reader() as connection:
             for count, rows, extras, seqs, metadata in _ahead(connection, _each(queries)):
                 yield Page(
@@ -297,6 +343,8 @@ class Tables:
                 )
 
     def _ids(self) -> Generator[Rows, None, None]:
+        for archive in self.archives():
+            yield self.kept(archive.number).ids
         queries = [_IDS.format(low=low, high=high) for low, high in self._ranges()]
         with self._reader() as connection:
             for (ids,) in _ahead(connection, _each(queries)):
@@ -304,14 +352,14 @@ class Tables:
         for rows in self.refusals():
             yield np.ascontiguousarray(rows["id"])
 
-    def _batches(self) -> Generator[Rows, None, None]:
+    def _batches(self, which: str) -> Generator[Rows, None, None]:
         def query(before: tuple[Any, ...] | None) -> str | None:
             after = -(2**62)
             if before is not None:
                 if not before[0]:
                     return None
                 after = int(_table(before[1], BATCH)["number"][-1])
-            return _BATCHES.format(after=after, limit=_PAGE_BATCHES)
+            return _BATCHES.format(after=after, limit=_PAGE_BATCHES, which=which)
 
         with self._reader() as connection:
             for count, page in _ahead(connection, query):

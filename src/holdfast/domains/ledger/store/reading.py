@@ -69,7 +69,17 @@ left join ledger.accounts d on d.number = t.debit
 left join ledger.accounts c on c.number = t.credit
 where t.seq <= %b::bigint group by d.asset, c.asset"""
 _COUNTS: Final = "select asset, count(*) from ledger.accounts group by asset order by asset"
-_HEAD: Final = "select seq, (select array_agg(number order by number) from ledger.segments) from ledger.head"
+_HEAD: Final = """
+select seq, (select array_agg(number order by number) from ledger.segments),
+       (select max(last_seq) from ledger.archives)
+from ledger.head"""
+_ARCHIVED: Final = """
+select a.asset, sum(m.debits_posted)::bigint, sum(m.credits_posted)::bigint, sum(m.debits_pending)::bigint,
+       sum(m.credits_pending)::bigint
+from ledger.accounts a cross join lateral (
+    select * from ledger.marks m where m.account = a.number and m.seq <= %b::bigint
+    order by m.seq desc limit 1
+) m group by a.asset"""
 _ACCOUNTS: Final = """
 select number, code, asset, rule, closed, limit_minor, opened_at from ledger.accounts"""
 _THESE: Final = " where number = any (%b::bigint[]) or code = any (%b::text[]) order by code"
@@ -99,6 +109,10 @@ async def sums_now(connection: Connection, numbers: Sequence[int]) -> dict[Accou
 
     One statement, unless a segment has come since the last time on this connection.
     """
+    return await segments.steady(connection, lambda: _sums_now(connection, numbers))
+
+
+async def _sums_now(connection: Connection, numbers: Sequence[int]) -> dict[AccountId, Sums]:
     given = arrays.bigints(numbers), bigint(END)
     tail = segments.remembered(connection)
     if tail is None:
@@ -114,7 +128,10 @@ async def sums_now(connection: Connection, numbers: Sequence[int]) -> dict[Accou
 
 
 async def sums_at(connection: Connection, numbers: Sequence[int], seq: int) -> dict[AccountId, Sums]:
-    """Add up accounts as they were after transfer number `seq`; one that does not exist now is left out."""
+    """Add up accounts as they were after transfer number `seq`; one that does not exist now is left out.
+
+    Raises: `HistoryArchived`.
+    """
     read = await segments.around(connection, seq)
     text, given = _text(read, segments.before(read)), (arrays.bigints(numbers), bigint(seq))
     if read == segments.remembered(connection):
@@ -160,11 +177,14 @@ async def trial_balance(connection: Connection) -> list[AssetTotals]:
     """Return the sums over all accounts of each asset, added up from all transfers, a segment at a time.
 
     What a transfer takes from one account counts with that account's asset, and what it gives to the other
-    with the other's.
+    with the other's. Those that are archived are taken from the marks at their end.
     """
-    [(seq, numbers)] = await (await connection.execute(_HEAD)).fetchall()
+    [(seq, numbers, archived_seq)] = await (await connection.execute(_HEAD)).fetchall()
     counts = await (await connection.execute(_COUNTS)).fetchall()
     totals = {asset: [0, 0, 0, 0] for asset, _ in counts}
+    if archived_seq is not None:
+        cursor = await connection.execute(_ARCHIVED, (bigint(archived_seq),), binary=True)
+        totals |= {asset: list(sums) for asset, *sums in await cursor.fetchall()}
     for number in numbers or ():
         text = _TRIAL.format(table=segments.table_of(number), posted=POSTED, pending=PENDING)
         rows = await (await connection.execute(text, (bigint(seq),), binary=True)).fetchall()

@@ -10,11 +10,14 @@ of its accounts has a mark there.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
+from psycopg.errors import UndefinedTable
+
+from holdfast.domains.ledger.errors import HistoryArchived
 from holdfast.platform.arrays import Packed
 from holdfast.platform.db import Connection
 from holdfast.platform.exchange import exchange
@@ -32,6 +35,9 @@ _TAIL: Final = f"select {UNMARKED}"
 _AROUND: Final = """
 select s.number, s.indexed from (select %b::integer as number) at
 join ledger.segments s on s.number = at.number or (not s.marked and s.number < at.number) order by s.number"""
+_INSIDE: Final = """
+select file, last_at from ledger.archives
+where segment = %b::integer and last_seq > %b::bigint and %b::bigint >= 0"""
 _LAST_BEFORE: Final = """
 select first_seq + transfers - 1 from ledger.batches where at < %s order by at desc, number desc limit 1"""
 _LAST_AT: Final = """
@@ -57,6 +63,7 @@ class Segment(NamedTuple):
         return first_of(self.number)
 
 
+T = TypeVar("T")
 Tail = tuple[Segment, ...]
 """The segments without all their marks, oldest first; the newest, which is being written, is among them."""
 _tails: Final[WeakKeyDictionary[Connection, Tail]] = WeakKeyDictionary()
@@ -104,9 +111,31 @@ def remember(connection: Connection, packed: Sequence[int] | None) -> Tail:
 
 
 async def around(connection: Connection, seq: int) -> Tail:
-    """Return the segments that a balance after transfer number `seq` adds up, oldest first."""
-    [rows] = await exchange(connection, [(_AROUND, (_integer(segment_of(max(seq, 0))),))])
+    """Return the segments that a balance after transfer number `seq` adds up, oldest first.
+
+    Where that lies inside an archived segment there is none; at its end marks say it. Raises:
+    `HistoryArchived`.
+    """
+    number = _integer(segment_of(max(seq, 0)))
+    rows, inside = await exchange(
+        connection, [(_AROUND, (number,)), (_INSIDE, (number, bigint(seq), bigint(seq)))]
+    )
+    for file, last_at in inside.all():
+        raise HistoryArchived(
+            f"The transfers around that moment are archived in {file}. Balances are known again from "
+            f"{last_at.isoformat(sep=' ', timespec='seconds')} on.",
+            file=file,
+        )
     return tuple(Segment(number, indexed) for number, indexed in rows.all())
+
+
+async def steady(connection: Connection, ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask, and once more when a segment was archived meanwhile: its table was named, and then it was gone."""
+    try:
+        return await ask()
+    except UndefinedTable:
+        await tail(connection)
+        return await ask()
 
 
 def before(read: Tail) -> int:

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from holdfast.domains.ledger.store.proof import Tables
 from holdfast.domains.ledger.verify.report import Finding, Report
@@ -32,11 +33,17 @@ from holdfast.domains.ledger.verify.walk import Walk
 __all__ = ["Finding", "Report", "verify"]
 
 
-def verify(dsn: str, progress: Callable[[int, int], None] | None = None) -> Report:
-    """Verify the ledger behind `dsn`; `progress` is called with transfers read and transfers in all."""
+def verify(
+    dsn: str, progress: Callable[[int, int], None] | None = None, *, archive: Path | None = None
+) -> Report:
+    """Verify the ledger behind `dsn`; `progress` is called with transfers read and transfers in all.
+
+    `archive`: the folder with the files of archived segments. Of those that are not there the batches are
+    proven, and that the marks at their end contradict nothing; the report names them as `unread`.
+    """
     started = time.perf_counter()
     tables = Tables(dsn)
     with tables.opened():
-        report = Walk(tables, progress or (lambda _done, _all: None)).run()
+        report = Walk(tables, progress or (lambda _done, _all: None), archive).run()
     report.seconds = time.perf_counter() - started
     return report

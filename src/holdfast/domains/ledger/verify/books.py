@@ -81,6 +81,29 @@ class Books:
         self._entries[lines.places] += lines.ends - lines.starts
         self._touched[lines.places] = rows["seq"].astype(np.int64)[lines.side[lines.ends - 1] >> 1]
 
+    def pass_over(self, number: int, below: int, transfers: int) -> None:
+        """Go on from the marks below the number `below`, where segment `number` ends that was not read.
+
+        They must not take anything back, and come to `transfers` in all.
+        """
+        self._change_limits(self._limits(below))
+        marks = self._marks(below)
+        places = self._places(marks["account"])
+        before = self._entries.copy()
+        for sums, name in zip(self._sums, _SUMS, strict=True):
+            sums[places] = marks[name]  # they come in order: of two of an account the later one stays
+        self._entries[places] = marks["entries"]
+        self._touched[places] = self._marked[places] = marks["seq"]
+        wrong = (self._entries < before).any() or int(self._entries.sum()) != 2 * transfers
+        wrong |= (places == self._count).any()
+        for asset in np.unique(self._asset[: self._count]).tolist():
+            sums = self._sums[:, self._asset == asset]
+            wrong |= _total(sums[0]) != _total(sums[1]) or _total(sums[2]) != _total(sums[3])
+        if wrong:
+            self._report.find(
+                None, f"the marks of segment {number}, which was not read, contradict its batches"
+            )
+
     def unmarked(self, start: int) -> int | None:
         """Return an account whose newest transfer, number `start` or later, has no mark at or after it."""
         lacking = np.flatnonzero((self._touched >= start) & (self._marked < self._touched))

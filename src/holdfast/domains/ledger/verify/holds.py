@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 from uuid import UUID
 
@@ -15,6 +16,8 @@ from holdfast.domains.ledger.verify.report import Report
 Rows = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
+Hold = tuple[int, int, int, int, int]
+"""Number, debit, credit, amount, and when it lapses."""
 _POSTED, _PENDING, _POST, _VOID, _EXPIRE = range(5)
 _BALANCING, _ASKED, _HELD, _PENDING_ID, _EXPIRES_AT = (1 << bit for bit in range(5))
 _ALL_OF_IT: Final = -1
@@ -27,7 +30,7 @@ class Holds:
 
     def __init__(self, report: Report) -> None:
         self._report = report
-        self._open: dict[bytes, tuple[int, int, int, int, int]] = {}
+        self._open: dict[bytes, Hold] = {}
 
     def follow(self, rows: Rows, numbers: Ints, extras: Rows, positions: Ints) -> Ints:
         """Take in transfers, in order, and return what each takes off the pending sums of its accounts.
@@ -46,6 +49,12 @@ class Holds:
         if len(settling):
             released[settling] = self._settled(rows[settling], numbers[settling], full[settling])
         return released
+
+    def pass_over(self, settled: Iterable[bytes], opened: Mapping[bytes, Hold]) -> None:
+        """Take note of what a segment that is not read settled, and of what it opened and left open."""
+        for i in settled:
+            self._open.pop(i, None)
+        self._open.update(opened)
 
     def _find(self, wrong: Flags, rows: Rows, numbers: Ints, words: str) -> None:
         for i in np.flatnonzero(wrong)[:_SHOWN_MAX].tolist():

@@ -19,7 +19,10 @@ class Finding:
 
 @dataclass(slots=True)
 class Report:
-    """What was read and what was found. `head`: number and hash (hexadecimal) of the newest batch."""
+    """What was read and what was found. `head`: number and hash (hexadecimal) of the newest batch.
+
+    `unread`: archived segments whose files were not at hand; `passed_over`: how many transfers they have.
+    """
 
     transfers: int = 0
     batches: int = 0
@@ -28,6 +31,8 @@ class Report:
     seconds: float = 0.0
     findings: list[Finding] = field(default_factory=list)
     head: tuple[int, str] = (0, "")
+    unread: list[int] = field(default_factory=list)
+    passed_over: int = 0
 
     def find(self, batch: int | None, words: str) -> None:
         """Note something that does not hold."""
@@ -36,7 +41,7 @@ class Report:
 
     @property
     def sound(self) -> bool:
-        """True when everything holds."""
+        """True when everything holds that was read."""
         return not self.findings
 
     @property

@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from holdfast.domains.ledger.store.proof import BATCH, TRANSFER, Page, Tables
 from holdfast.domains.ledger.verify import hashes
+from holdfast.domains.ledger.verify.archives import Archives
 from holdfast.domains.ledger.verify.books import Books
 from holdfast.domains.ledger.verify.holds import Holds
 from holdfast.domains.ledger.verify.ids import Ids
@@ -34,6 +36,7 @@ _AHEAD_MS_MAX: Final = 2000
 _2000_MS: Final = 946_684_800_000
 """Start of 2000 in the time of ids, which begins with 1970."""
 _START_OF_1970: Final = -946_684_800_000_000
+_NO_TRANSFERS: Final = np.empty(0, TRANSFER)
 _REFUSAL: Final = np.dtype([("id", "V16"), ("outcome", ">i2")])
 
 
@@ -61,18 +64,21 @@ class _Block:
 class Walk:
     """One proof."""
 
-    def __init__(self, tables: Tables, progress: Callable[[int, int], None]) -> None:
+    def __init__(
+        self, tables: Tables, progress: Callable[[int, int], None], archive: Path | None = None
+    ) -> None:
         self._tables = tables
         self._progress = progress
         self._report = Report()
-        self._pages = Pages(tables.transfers())
+        self._archives = Archives(tables, archive, self._report)
+        self._pages = Pages(self._archives.pages())
         self._refusals = Window(tables.refusals(), "batch")
         self._noting = tables.early()
         self._noted = next(self._noting, None)
         marks, limits = Window(tables.marks(), "seq"), Window(tables.limits(), "seq")
         self._books = Books(tables.accounts(), self._report, marks.take, limits.take)
         self._holds = Holds(self._report)
-        self._segments = Segments(tables, self._report)
+        self._segments = Segments(tables, self._archives, self._report)
         self._subtrees = Subtrees(tables, self._report)
         self._last = _Last()
         self._segment = 0
@@ -84,9 +90,9 @@ class Walk:
             for page in self._tables.batches():
                 for block in _blocks(page):
                     self._block(block, ids)
-                    self._progress(self._report.transfers, total)
+                    self._progress(self._report.transfers + self._report.passed_over, total)
             self._finish(ids)
-        self._progress(self._report.transfers, total)
+        self._progress(self._report.transfers + self._report.passed_over, total)
         return self._report
 
     def _find(self, block: _Block, wrong: Flags, words: str) -> None:
@@ -96,18 +102,23 @@ class Walk:
     def _block(self, block: _Block, ids: Ids) -> None:
         segment = int(block.first[0]) // _SEGMENT
         if segment > self._segment:
-            self._segment_ends(segment * _SEGMENT)
+            self._segment_ends(segment * _SEGMENT, ids)
             self._segment = segment
         self._sequence(block)
-        expected = int((block.end - block.first).sum())
-        page = self._pages.take(int(block.end.max()), expected + _BLOCK_TRANSFERS)
-        numbers = self._members(block, page.rows)
         refusals = self._refusals.take(int(block.number[-1]) + 1)
-        self._hashes(block, page, refusals)
-        self._early(block, page.rows, numbers, refusals)
+        expected = int((block.end - block.first).sum())
+        if self._archives.unread(segment):
+            self._early(block, _NO_TRANSFERS, np.empty(0, np.int64), refusals)
+            self._report.passed_over += expected
+        else:
+            page = self._pages.take(int(block.end.max()), expected + _BLOCK_TRANSFERS)
+            numbers = self._members(block, page.rows)
+            self._roots(block, page)
+            self._early(block, page.rows, numbers, refusals)
+            self._transfers(page, numbers, max(self._last.end, int(block.end[-1])), ids)
+        self._chain(block, refusals)
         ids.add(refusals["id"])
         self._report.refusals += len(refusals)
-        self._transfers(page, numbers, max(self._last.end, int(block.end[-1])), ids)
         self._report.batches += len(block.number)
         self._subtrees.follow(block.batches["hash"].tolist())
         last = block.batches[-1]
@@ -115,8 +126,18 @@ class Walk:
             int(block.number[-1]), int(block.end[-1]), int(block.at[-1]), last["hash"].tobytes()
         )
 
-    def _segment_ends(self, below: int) -> None:
-        """Check the marks of the segment before number `below`."""
+    def _segment_ends(self, below: int, ids: Ids) -> None:
+        """Check the marks of the segment before number `below`, or go on from them when it was not read."""
+        if self._archives.unread(self._segment):
+            kept, opened = self._archives.passed(self._segment)
+            self._holds.pass_over(self._archives.settled_in(self._segment), opened)
+            ids.add(kept.ids)
+            read = self._report.transfers + self._report.passed_over
+            self._books.pass_over(self._segment, below, read)
+            if len(kept.ids) != self._archives.noted[self._segment].transfers:
+                self._report.find(None, f"not all transfers of segment {self._segment} are kept")
+            return
+        self._archives.ends(self._segment)
         nothing = np.empty(0, np.int64)
         self._books.add(np.empty(0, TRANSFER), nothing, nothing, below)
         account = self._books.unmarked(self._segment * _SEGMENT)
@@ -128,6 +149,7 @@ class Walk:
         rows = page.rows
         ids.add(rows["id"])
         self._segments.follow(rows)
+        self._archives.follow(page)
         positions = np.searchsorted(rows["seq"].astype(np.int64), page.extras["seq"].astype(np.int64))
         released = self._holds.follow(rows, numbers, page.extras, positions)
         self._books.add(rows, numbers, released, below)
@@ -179,8 +201,8 @@ class Walk:
         for where, number in zip(seq[:_SHOWN_MAX].tolist(), numbers[:_SHOWN_MAX].tolist(), strict=True):
             self._report.find(number, f"transfer number {where} belongs to no batch")
 
-    def _hashes(self, block: _Block, page: Page, refusals: Rows) -> None:
-        """Recompute roots and hashes, and check the refusals that go into them."""
+    def _roots(self, block: _Block, page: Page) -> None:
+        """Recompute the roots."""
         rows = page.rows
         seq = rows["seq"].astype(np.int64)
         positions = np.searchsorted(seq, page.extras["seq"].astype(np.int64)).tolist()
@@ -190,9 +212,12 @@ class Walk:
         roots = [hashes.root(leaves[start:end]) for start, end in zip(starts, ends, strict=True)]
         altered = np.frombuffer(b"".join(roots), "V32") != block.batches["root"]
         self._find(block, altered, "it was altered: its transfers do not give its root")
+
+    def _chain(self, block: _Block, refusals: Rows) -> None:
+        """Recompute the hashes, and check the refusals that go into them."""
         refused = self._refused(block, refusals)
         whole, step = block.batches.tobytes(), BATCH.itemsize
-        before, broken = self._last.hash, np.zeros(len(starts), np.bool_)
+        before, broken = self._last.hash, np.zeros(len(block.number), np.bool_)
         for i, content in enumerate(refused):
             row = whole[i * step : (i + 1) * step]
             broken[i] = hashes.batch(before, row[:-32], content) != row[-32:]
@@ -246,9 +271,10 @@ class Walk:
         for batch in self._refusals.take(_END)["batch"][:_SHOWN_MAX].tolist():
             self._report.find(batch, "a refusal says that it is of this batch, which is missing")
         following = -(-last.end // _SEGMENT) * _SEGMENT
-        self._segment_ends(last.end)
+        self._segment_ends(last.end, ids)
         self._books.finish(max(following, last.end))
         self._segments.finish()
+        self._archives.finish()
         self._subtrees.finish()
         self._report.head = (last.number, last.hash.hex())
         head = self._tables.head()

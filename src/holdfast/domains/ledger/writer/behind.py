@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
 from typing import Final
 
 import psycopg
@@ -37,6 +38,7 @@ _MARKS_MAX: Final = 100_000
 """Marks waiting to be written; beyond it they are left out, and reading walks a little farther."""
 _AHEAD_SHARE: Final = 0.75
 """How full a segment is when the next one is made ready."""
+_UNIX_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _log: Final = logger(__name__)
 
 
@@ -55,6 +57,7 @@ class Behind:
         self._still: Callable[[], AbstractAsyncContextManager[object]] | None = None
         self._snapshot: tuple[Head, list[bytes]] | None = None
         self._snapshot_seq = since_seq
+        self._saved: tuple[int, datetime | None] = -1, None
         self._segments: dict[int, bool] = {}
         """Segments that there are, and whether their history is indexed."""
         self._current = -1
@@ -66,6 +69,8 @@ class Behind:
         self._rate_at = self._clock.monotonic_s()
         self._slow_since = self._clock.monotonic_s()
         self._seq = -1
+        self._at = _UNIX_EPOCH
+        """Time of the newest batch: none after it is older, though clocks may differ."""
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
@@ -73,10 +78,13 @@ class Behind:
     async def open(self, head: Head, book: Book) -> None:
         """Read which segments there are, and begin to work."""
         self._book = book
-        self._seq = head.seq
+        self._seq, self._at = head.seq, head.at
         self._current = max(head.seq, 0) >> store.SEGMENT_BITS
         async with self._session() as connection:
-            for number, indexed, marked in await store.segments(connection):
+            self._saved = await store.newest_snapshot(connection)
+            there = await store.segments(connection)
+            self._current = max([self._current, *(s.number + 1 for s in there if s.sealed)])
+            for number, indexed, marked, _ in there:
                 self._segments[number] = indexed
                 if number < self._current and not marked:
                     self._to_seal.append((number, None))
@@ -109,12 +117,28 @@ class Behind:
     @property
     def unsaved(self) -> int:
         """Transfers since the newest snapshot, for metrics."""
-        return self._seq - self._snapshot_seq
+        return self._seq - self._saved[0]
+
+    @property
+    def snapshot_age_s(self) -> float:
+        """How old the newest snapshot is, for metrics; 0 when there is none."""
+        at = self._saved[1]
+        return 0.0 if at is None else (self._clock.now() - at).total_seconds()
+
+    @property
+    def segments(self) -> int:
+        """How many segments there are, for metrics."""
+        return len(self._segments)
+
+    @property
+    def marks_waiting(self) -> int:
+        """Marks that are not written yet, for metrics."""
+        return self._marks_count
 
     def note(self, book: Book, decided: Decided, head: Head) -> None:
         """Take note of a batch that was committed."""
         self._count += len(decided.rows)
-        self._seq = head.seq
+        self._seq, self._at = head.seq, head.at
         if self._marks_count < _MARKS_MAX:
             self._add(book.marks(decided, head.seq))
         if head.seq - self._snapshot_seq >= SNAPSHOT_TRANSFERS and self._snapshot is None:
@@ -177,7 +201,7 @@ class Behind:
         async with self._turn:
             if number not in self._segments:
                 history = self._rate <= _FAST_PER_S
-                await store.open_segment(connection, number, self._clock.now(), history=history)
+                await store.open_segment(connection, number, self._at, history=history)
                 self._segments[number] = history
 
     @contextlib.asynccontextmanager
@@ -211,12 +235,13 @@ class Behind:
         if self._snapshot is not None:
             head, parts = self._snapshot
             await store.write_snapshot(connection, head, b"".join(parts))
-            self._snapshot = None
+            self._snapshot, self._saved = None, (head.seq, head.at)
         while self._to_seal:
+            await self._write_marks(connection)  # those made meanwhile too: `marked` says that all are there
             await self._seal(connection, *self._to_seal[0])
             self._to_seal.pop(0)
         current, unfit = self._current, self._unfit()
-        if unfit or (self._seq & (SEGMENT_TRANSFERS_MAX - 1)) > _AHEAD_SHARE * SEGMENT_TRANSFERS_MAX:
+        if unfit or self._seq - (current << store.SEGMENT_BITS) > _AHEAD_SHARE * SEGMENT_TRANSFERS_MAX:
             await self._open_segment(connection, current + 1)
         if unfit and not self._segments[current] and self._still is not None:
             async with self._still():

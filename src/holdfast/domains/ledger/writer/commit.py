@@ -35,6 +35,7 @@ from holdfast.domains.ledger.writer.batch import (
     writes,
 )
 from holdfast.domains.ledger.writer.behind import Behind
+from holdfast.platform import metrics
 from holdfast.platform.db import Connection, gone
 from holdfast.platform.exchange import Command, Rows, exchange
 
@@ -133,11 +134,13 @@ class Committer:
 
     def _keep(self, attempt: _Attempt) -> None:
         self.batches += 1
+        metrics.LEDGER_COMMIT_S.observe(asyncio.get_running_loop().time() - attempt.started_s)
         self.head = attempt.after
         for job in attempt.batch.jobs:
             job.settled = True
         if attempt.decided is not None:
             self.behind.note(self.book, attempt.decided, self.head)
+            metrics.LEDGER_BATCH.observe(len(attempt.decided.rows))
 
     async def _back(self, attempt: _Attempt) -> bool:
         """Roll a transaction back, and take back what was decided; False when the connection is gone."""
@@ -185,7 +188,7 @@ class Committer:
 class _Attempt:
     """One try to commit a batch."""
 
-    __slots__ = ("_whole", "after", "batch", "committing", "decided")
+    __slots__ = ("_whole", "after", "batch", "committing", "decided", "started_s")
 
     def __init__(self, whole: Committer, batch: Batch) -> None:
         self._whole = whole
@@ -194,6 +197,7 @@ class _Attempt:
         self.after = whole.head
         self.committing = False
         """The commit was sent, so it may have happened."""
+        self.started_s = asyncio.get_running_loop().time()
 
     def undo(self) -> None:
         """Take back what was decided."""

@@ -31,6 +31,7 @@ from holdfast.domains.ledger.model import Group, Posting, Unit, UnitOutcome
 from holdfast.domains.ledger.rules.columns import ColumnOutcomes, Columns
 from holdfast.domains.ledger.writer.batch import NO_UNIT, Answer, Batch, Job
 from holdfast.domains.ledger.writer.commit import Committer
+from holdfast.platform import metrics
 
 _SWEEP_S: Final = 0.25
 """How often deadlines are looked at."""
@@ -105,6 +106,7 @@ class Lane:
         if self.ended.is_set():
             raise WriterAway
         if len(self._queue) >= LANE_QUEUE_UNITS_MAX:
+            metrics.LEDGER_FULL.add()
             raise LaneFull(retry_after_s=1.0)
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Answer] = loop.create_future()

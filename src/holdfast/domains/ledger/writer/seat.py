@@ -43,9 +43,11 @@ from holdfast.domains.ledger.rules.columns import ColumnOutcomes, Columns
 from holdfast.domains.ledger.rules.rulebook import ASSET_NUMBERS, RULE_NUMBERS
 from holdfast.domains.ledger.store import accounts as account_store
 from holdfast.domains.ledger.store import loading, seats
+from holdfast.domains.ledger.writer import figures
 from holdfast.domains.ledger.writer.behind import Behind
 from holdfast.domains.ledger.writer.commit import Committer
 from holdfast.domains.ledger.writer.lane import Lane
+from holdfast.platform import metrics
 from holdfast.platform.db import Connection, Database
 from holdfast.platform.log import logger
 
@@ -196,6 +198,7 @@ class Seat:
     def open(self) -> None:
         """Begin to look after the seat, without waiting for the first use. In a running event loop."""
         if self._task is None:
+            figures.show(lambda: self.lane, lambda: self._epoch or self._followed)
             self._task = asyncio.get_running_loop().create_task(self._keep())
 
     async def submit(self, unit: Unit, deadline_s: float = LEDGER_DEADLINE_S) -> UnitOutcome:
@@ -358,6 +361,7 @@ class Seat:
         self._reception = Reception(door, token, listen=self._address(epoch))
         await seats.announce(connection, epoch, await self._reception.start())
         self._enter(door)
+        metrics.LEDGER_ELECTIONS.inc()
         _log.info("this process writes the ledger", epoch=epoch, transfers_to=lane.committer.head.seq)
 
     async def _renew_while_reading(self, connection: Connection, epoch: int) -> None:
