@@ -255,8 +255,8 @@ def _report(
             f"lists: {CALLERS} callers, arrays: {CALLERS + 1}, awaited: {AWAITING}; latency to the answer",
             f"large: {settings.large_accounts:,} accounts and {settings.large_transfers:,} transfers before",
             f"sustained: {settings.sustained:,} in bulk at {long.rate:,.0f}/s, at most {long.lag} segments "
-            f"without history; meanwhile a balance took {statistics.median(long.balance_ms):.1f} ms, a statement "
-            f"{statistics.median(long.statement_ms):.1f} ms",
+            f"without history; meanwhile a balance took {statistics.median(long.balance_ms):.1f} ms, "
+            f"a statement {statistics.median(long.statement_ms):.1f} ms",
             f"a writer killed with {settings.large_accounts:,} accounts: another served after {back_s:.2f} s",
             f"verify: {verify_rate:,.0f} transfers/s",
             f"server settings for both sides: {', '.join(f'{k}={v}' for k, v in SETTINGS.items())}",

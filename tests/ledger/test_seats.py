@@ -215,3 +215,23 @@ def test_a_writer_that_is_cut_off_from_the_database_is_followed(machines: Machin
     assert machines.epoch() > epoch
     assert before.process.is_alive()
     nothing_is_lost_or_doubled(machines)
+
+
+async def test_a_writer_that_others_cannot_reach_yet_serves_its_own_process_and_goes_on_trying(
+    dsn: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "open to all"
+    folder.mkdir(mode=0o777)
+    folder.chmod(0o777)
+    database = Database(dsn)
+    await database.open()
+    writer, other = Seat(database, folder=folder), Seat(database)
+    await writer.post([], 10.0)
+    with pytest.raises(Unavailable):
+        await other.post([], 0.6)
+    folder.chmod(0o700)
+    await other.post([], 10.0)
+    assert (writer.epoch, other.epoch) == (1, 0)
+    for seat in (other, writer):
+        await seat.close()
+    await database.close()

@@ -179,6 +179,7 @@ class Seat:
         self._epoch = 0
         self._followed = 0
         self._reception: Reception | None = None
+        self._token = b""
         self._behind: Behind | None = None
         self._forwarder: Forwarder | None = None
         self._task: asyncio.Task[None] | None = None
@@ -327,6 +328,8 @@ class Seat:
         lane = self.lane
         if lane is not None:
             if not lane.ended.is_set() and await seats.renew(connection, self._epoch):
+                if self._reception is None:
+                    await self._let_others_in(connection)
                 return
             _log.warning("this process does not write the ledger any more", epoch=self._epoch)
             await self._leave(connection)
@@ -357,12 +360,18 @@ class Seat:
             renewing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await renewing
-        door = WritersDoor(lane, self._clock)
-        self._reception = Reception(door, token, listen=self._address(epoch))
-        await seats.announce(connection, epoch, await self._reception.start())
-        self._enter(door)
+        self._token = token
+        self._enter(WritersDoor(lane, self._clock))
         metrics.LEDGER_ELECTIONS.inc()
         _log.info("this process writes the ledger", epoch=epoch, transfers_to=lane.committer.head.seq)
+        await self._let_others_in(connection)
+
+    async def _let_others_in(self, connection: Connection) -> None:
+        """Answer other processes. When that fails, it is tried again with the next round."""
+        if isinstance(self._door, WritersDoor):
+            reception = Reception(self._door, self._token, listen=self._address(self._epoch))
+            await seats.announce(connection, self._epoch, await reception.start())
+            self._reception = reception
 
     async def _renew_while_reading(self, connection: Connection, epoch: int) -> None:
         while True:
