@@ -34,6 +34,10 @@ CREATE SCHEMA processes;
 
 COMMENT ON SCHEMA processes IS 'Running processes of Holdfast.';
 
+CREATE SCHEMA seals;
+
+COMMENT ON SCHEMA seals IS 'Keys under which personal texts are sealed. To destroy a key is to erase what was sealed under it, everywhere.';
+
 CREATE SCHEMA webhooks;
 
 COMMENT ON SCHEMA webhooks IS 'Webhook endpoints, deliveries owed to them, and every try.';
@@ -114,6 +118,26 @@ begin
 end $$;
 
 COMMENT ON FUNCTION ledger.commit_v1(p_epoch bigint, p_commits bigint, p_batch bigint, p_first_seq bigint, p_at timestamp with time zone, p_transfers integer, p_refusals integer, p_root bytea, p_hash bytea, p_early uuid[]) IS 'Moves the head on by one commit, or raises.';
+
+CREATE FUNCTION ledger.drop_segment_v1(p_number integer) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_last_seq bigint;
+begin
+    select a.last_seq into v_last_seq from ledger.archives a where a.segment = p_number;
+    if v_last_seq is null
+        or exists (select from ledger.segments where number < p_number)
+        or (select count(*) from ledger.segments where number > p_number) < 2
+        or not exists (select from ledger.segments where number = p_number and indexed and marked and last_seq = v_last_seq)
+        or coalesce((select min(seq) from ledger.snapshots), -1) < v_last_seq then
+        raise exception 'segment % is still needed', p_number;
+    end if;
+    execute format('drop table ledger.%I', format('transfers_%s', lpad(p_number::text, 6, '0')));
+    delete from ledger.segments where number = p_number;
+end $$;
+
+COMMENT ON FUNCTION ledger.drop_segment_v1(p_number integer) IS 'Drops the table of a segment that was archived.';
 
 CREATE FUNCTION ledger.index_segment_v1(p_number integer) RETURNS void
     LANGUAGE plpgsql
@@ -398,6 +422,56 @@ COMMENT ON COLUMN ledger.accounts.place IS 'Where the writer keeps it: 0, 1, 2 â
 COMMENT ON COLUMN ledger.accounts.limit_minor IS 'By how much the rule may be exceeded now, minor units: a credit limit. `limits` has its history.';
 
 COMMENT ON COLUMN ledger.accounts.closed IS 'A closed account takes part in nothing but the release of holds.';
+
+CREATE TABLE ledger.archived (
+    segment integer NOT NULL,
+    first_id uuid NOT NULL,
+    ids bytea NOT NULL,
+    details bytea NOT NULL,
+    holds bytea,
+    CONSTRAINT archived_check CHECK ((((octet_length(ids) % 16) = 0) AND ((octet_length(details) % 28) = 0) AND ((octet_length(ids) / 16) = (octet_length(details) / 28)) AND ((octet_length(holds) % 38) = 0)))
+);
+ALTER TABLE ONLY ledger.archived ALTER COLUMN ids SET STORAGE MAIN;
+ALTER TABLE ONLY ledger.archived ALTER COLUMN details SET STORAGE MAIN;
+ALTER TABLE ONLY ledger.archived ALTER COLUMN holds SET STORAGE EXTERNAL;
+
+COMMENT ON TABLE ledger.archived IS 'What is still known of archived transfers: some in a row, by id.';
+
+COMMENT ON COLUMN ledger.archived.first_id IS 'The lowest id in the row.';
+
+COMMENT ON COLUMN ledger.archived.ids IS 'Their ids, 16 bytes each, ascending.';
+
+COMMENT ON COLUMN ledger.archived.details IS 'Of each, in the same order: its number less the first of the segment (4 bytes), amount (8), the first 16 bytes of the digest of what was asked.';
+
+COMMENT ON COLUMN ledger.archived.holds IS 'Of those that were pending: which of the row (2), debit, credit (8 each), asset, kind of the transfer that settled it (2 each), the number of that, when it would have lapsed (8 each).';
+
+CREATE TABLE ledger.archives (
+    segment integer NOT NULL,
+    file text NOT NULL,
+    sha256 bytea NOT NULL,
+    bytes bigint NOT NULL,
+    transfers integer NOT NULL,
+    opened_at timestamp with time zone NOT NULL,
+    last_at timestamp with time zone NOT NULL,
+    last_seq bigint NOT NULL,
+    archived_at timestamp with time zone NOT NULL,
+    CONSTRAINT archives_bytes_check CHECK ((bytes > 0)),
+    CONSTRAINT archives_segment_check CHECK ((segment >= 0)),
+    CONSTRAINT archives_sha256_check CHECK ((octet_length(sha256) = 32)),
+    CONSTRAINT archives_transfers_check CHECK ((transfers >= 0))
+);
+
+COMMENT ON TABLE ledger.archives IS 'The segments whose transfers were moved to files: from the oldest on, without gaps.';
+
+COMMENT ON COLUMN ledger.archives.file IS 'Its name; docs/reference/ledger.md has the format.';
+
+COMMENT ON COLUMN ledger.archives.sha256 IS 'SHA-256 of the file as it was written.';
+
+COMMENT ON COLUMN ledger.archives.opened_at IS 'No transfer in it is older.';
+
+COMMENT ON COLUMN ledger.archives.last_at IS 'Time of its newest transfer.';
+
+COMMENT ON COLUMN ledger.archives.last_seq IS 'Number of its newest transfer.';
 
 CREATE TABLE ledger.batches (
     number bigint NOT NULL,
@@ -961,6 +1035,26 @@ COMMENT ON COLUMN processes.heartbeats.needs IS 'Migrations that this process kn
 
 COMMENT ON COLUMN processes.heartbeats.facts IS 'What the process says of itself, for operators.';
 
+CREATE TABLE seals.keys (
+    id text NOT NULL,
+    subject text,
+    key bytea,
+    made_at timestamp with time zone NOT NULL,
+    erased_at timestamp with time zone,
+    CONSTRAINT keys_check CHECK ((((key IS NULL) = (erased_at IS NOT NULL)) AND ((subject IS NULL) = (key IS NULL)))),
+    CONSTRAINT keys_id_check CHECK ((id ~ '^[A-Za-z0-9_-]{16}$'::text)),
+    CONSTRAINT keys_key_check CHECK ((octet_length(key) = 32)),
+    CONSTRAINT keys_subject_check CHECK ((subject <> ''::text))
+);
+
+COMMENT ON TABLE seals.keys IS 'One key for each person; of one that was destroyed only its id is left.';
+
+COMMENT ON COLUMN seals.keys.id IS 'Stands in every text that was sealed under it.';
+
+COMMENT ON COLUMN seals.keys.subject IS 'Whose texts these are: the public id of a payer, or whatever the caller has. Gone with the key.';
+
+COMMENT ON COLUMN seals.keys.key IS '32 random bytes. Never written to a log, never leaves the database but to seal and to open.';
+
 CREATE TABLE webhooks.deliveries (
     id uuid NOT NULL,
     endpoint_id uuid NOT NULL,
@@ -1090,6 +1184,12 @@ ALTER TABLE ONLY ledger.accounts
 ALTER TABLE ONLY ledger.accounts
     ADD CONSTRAINT accounts_place_key UNIQUE (place);
 
+ALTER TABLE ONLY ledger.archived
+    ADD CONSTRAINT archived_pkey PRIMARY KEY (segment, first_id);
+
+ALTER TABLE ONLY ledger.archives
+    ADD CONSTRAINT archives_pkey PRIMARY KEY (segment);
+
 ALTER TABLE ONLY ledger.batches
     ADD CONSTRAINT batches_pkey PRIMARY KEY (number);
 
@@ -1167,6 +1267,9 @@ ALTER TABLE ONLY payments.stand_ins
 
 ALTER TABLE ONLY processes.heartbeats
     ADD CONSTRAINT heartbeats_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY seals.keys
+    ADD CONSTRAINT keys_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY webhooks.deliveries
     ADD CONSTRAINT deliveries_endpoint_id_message_id_key UNIQUE (endpoint_id, message_id);
@@ -1250,6 +1353,10 @@ COMMENT ON INDEX ledger.accounts_pkey IS 'Opening and describing accounts by num
 
 COMMENT ON INDEX ledger.accounts_place_key IS 'Accounts opened since a snapshot.';
 
+COMMENT ON INDEX ledger.archived_pkey IS 'Whether an id was archived.';
+
+COMMENT ON INDEX ledger.archives_pkey IS 'Archived segments in order.';
+
 CREATE INDEX batches_at ON ledger.batches USING btree (at, number);
 
 COMMENT ON INDEX ledger.batches_at IS 'The newest batch at a moment.';
@@ -1319,6 +1426,12 @@ COMMENT ON INDEX payments.refunds_of_payment IS 'The refunds of a payment (Postg
 CREATE UNIQUE INDEX sends_key ON payments.sends USING btree (key) WHERE (NOT repeat);
 
 COMMENT ON INDEX payments.sends_key IS 'No query: it keeps a key from being used for two things.';
+
+COMMENT ON INDEX seals.keys_pkey IS 'The keys of the sealed texts on a page.';
+
+CREATE UNIQUE INDEX keys_subject ON seals.keys USING btree (subject);
+
+COMMENT ON INDEX seals.keys_subject IS 'The key of a person.';
 
 CREATE INDEX deliveries_by_endpoint ON webhooks.deliveries USING btree (endpoint_id, created_at DESC, id DESC);
 

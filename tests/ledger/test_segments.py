@@ -16,7 +16,7 @@ import pytest
 from holdfast.base.ids import AccountId, TransferId
 from holdfast.domains.ledger import queries
 from holdfast.domains.ledger.errors import CursorInvalid
-from holdfast.domains.ledger.model import Balance, Entry, Outcome
+from holdfast.domains.ledger.model import Balance, Entry, NewTransfer, Outcome
 from holdfast.domains.ledger.store import lookup, reading
 from holdfast.domains.ledger.store.lookup import HOLD_STATES, KIND_NAMES
 from holdfast.platform.db import Database
@@ -190,6 +190,7 @@ async def test_what_became_of_an_id_is_found_wherever_it_is(
     async with database.connection() as connection:
         for t in ledger.random.sample(ledger.made, 10):
             asked, amount = (await lookup.stored(connection, [t.id]))[t.id]
+            assert isinstance(asked, NewTransfer)
             assert (asked.id, asked.debit, asked.credit, amount) == (t.id, t.debit, t.credit, t.amount)
             assert asked.amount_minor == (t.amount if t.asked is None else None if t.asked < 0 else t.asked)
             assert asked.balancing == (None, "debit", "credit")[t.balancing or 0]

@@ -237,7 +237,7 @@ TAMPERINGS = {
     "the head's commits": ("update ledger.head set commits = 1", "the head"),
     "the head removed": ("delete from ledger.head", "the head"),
     "when a segment was opened": (
-        "update ledger.segments set opened_at = opened_at + interval '1 h'",
+        "update ledger.segments set opened_at = '2100-01-01'",
         "segment 0",
     ),
     "where a segment ended": ("update ledger.segments set last_seq = 5, last_at = opened_at", "segment 0"),

@@ -14,7 +14,7 @@ from holdfast.cli import COMMANDS
 from holdfast.cli.reference import render
 
 ROOT = Path(__file__).parents[2]
-SHARED = {"__init__", "options", "machine", "reference"}
+SHARED = {"__init__", "options", "machine", "reference", "transfer_lines", "transfer_state"}
 
 
 def holdfast(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -6,10 +6,11 @@ import copy
 import inspect
 import pickle
 from dataclasses import FrozenInstanceError, dataclass, field, fields, replace
+from enum import StrEnum
 
 import pytest
 
-from holdfast.base.values import quick
+from holdfast.base.values import changed, members, quick
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +72,34 @@ def test_a_class_that_checks_itself_when_made_cannot_be_quick() -> None:
 
     with pytest.raises(TypeError):
         quick(Checked)
+
+
+@pytest.mark.parametrize("new", [{}, {"a": 2}, {"c": [1], "a": 3}, {"a": 4, "b": "d", "c": []}])
+@pytest.mark.parametrize("value", [Plain(1), Quick(1, "x", [2])])
+def test_a_changed_value_is_what_replace_makes_and_leaves_the_first_as_it_was(
+    value: Plain | Quick, new: dict[str, object]
+) -> None:
+    before = copy.deepcopy(value)
+    made = changed(value, **new)
+    assert type(made) is type(value)
+    assert made == replace(value, **new)  # type: ignore[arg-type]
+    assert value == before
+    with pytest.raises(FrozenInstanceError):
+        made.a = 2  # type: ignore[misc]
+
+
+def test_a_field_that_there_is_not_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError, match="Quick has no field 'd'"):
+        changed(Quick(1), d=2)
+
+
+class Colour(StrEnum):
+    RED = "red"
+    BLUE = "blue"
+
+
+def test_the_members_of_an_enumeration_are_its_own() -> None:
+    colours = members(Colour)
+    assert list(Colour) == [colours.RED, colours.BLUE]
+    assert colours.RED is Colour.RED
+    assert not hasattr(colours, "GREEN")

@@ -13,6 +13,7 @@ from holdfast.api.errors import RequestInvalid
 from holdfast.api.lists import LIMIT, After, Limit, cursor
 from holdfast.api.payments import own_wallet
 from holdfast.api.responses import Call, called
+from holdfast.api.sealing import opened
 from holdfast.api.wire import AssetShown, BalanceShown, Page, StatementLine
 from holdfast.base.ids import TransferId, parse, public
 from holdfast.base.money import ASSETS, Asset, asset
@@ -53,7 +54,7 @@ def shown(owner: str, of: str, balance: Balance) -> BalanceShown:
     )
 
 
-def line(entry: Entry) -> StatementLine:
+def line(entry: Entry, metadata: dict[str, str]) -> StatementLine:
     """Show a line of a statement."""
     return StatementLine(
         public("tr", entry.id),
@@ -64,7 +65,7 @@ def line(entry: Entry) -> StatementLine:
         entry.amount_minor,
         entry.balance.spendable_minor,
         entry.balance.net_minor,
-        dict(entry.metadata),
+        metadata,
     )
 
 
@@ -119,7 +120,8 @@ async def list_statement(
         )
     except AccountMissing:
         return Page([], has_more=False)
-    return Page([line(row) for row in rows], more)
+    metadata = await opened(api, rows)
+    return Page([line(row, told) for row, told in zip(rows, metadata, strict=True)], more)
 
 
 routes = Router(

@@ -144,6 +144,11 @@ TABLE: Final[dict[str, Line]] = {
     "receipt_unreadable": Line(400, "The document is no receipt", _FIX),
     "receipt_false": Line(422, "The receipt proves nothing", "Ask whoever gave it for one that does."),
     "root_unknown": Line(422, "The receipt's root was not published", "Compare it with more roots."),
+    "history_archived": Line(
+        422, "That part of the history is archived", "Ask for a later moment; an operator has the archive."
+    ),
+    "archive_refused": Line(422, "That cannot be archived yet", _OPERATOR),
+    "archive_unreadable": Line(422, "The archive file cannot be read", _OPERATOR),
     "lane_full": Line(503, "Too many commits are waiting", _AGAIN),
     "writer_away": Line(503, "The ledger's writer cannot be reached", _AGAIN),
     "commit_unknown": Line(503, "The outcome of the commit is not known yet", _SAME_KEY),
@@ -173,6 +178,11 @@ TABLE: Final[dict[str, Line]] = {
     "config_invalid": Line(500, "The configuration is not valid", _SETUP),
     "data_folder_unusable": Line(500, "The data folder cannot be used", _SETUP),
     "postgres_not_started": Line(503, "The database did not start", _SETUP),
+    "backup_failed": Line(503, "The backup could not be made or restored", _SETUP),
+    "backup_unusable": Line(422, "It is no whole backup", _OPERATOR),
+    "backup_foreign": Line(422, "The backup is of another version", _OPERATOR),
+    "backup_place_taken": Line(422, "Something is there already", _OPERATOR),
+    "backup_elsewhere": Line(422, "The database is backed up by its own means", _OPERATOR),
     "migration_changed": Line(500, "A migration was changed", _SETUP),
     "migration_blocked": Line(503, "A migration could not get its locks", _SETUP),
 }

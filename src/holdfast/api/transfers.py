@@ -11,6 +11,7 @@ from holdfast.api.accounts import own_account
 from holdfast.api.context import Reply, reply
 from holdfast.api.once import InProgress, Ticket, Wish, once, ticket
 from holdfast.api.responses import Call, OnceKey, body_of, called, send
+from holdfast.api.sealing import Written, sealed
 from holdfast.api.transfer_batches import create_transfers
 from holdfast.api.wire import TransferAsked, TransferShown
 from holdfast.base.ids import TransferId, public
@@ -51,13 +52,15 @@ async def create_transfer(
         source = await own_account(api, caller, data.source, money.asset)
         destination = await own_account(api, caller, data.destination, money.asset)
         await api.app.desk.open((source, destination))
+        said_beside = {"reference": data.reference} if data.reference else {}
+        [metadata] = await sealed(api, [Written(id_, data.source, data.destination, said_beside)])
         await flow.transfer(
             api.app.desk,
             source.code,
             destination.code,
             money,
             id=id_,
-            metadata={"reference": data.reference} if data.reference else {},
+            metadata=metadata,
             claim=claim,
             answer=answer,
         )

@@ -54,8 +54,8 @@ class IdSource:
     def new(self) -> UUID:
         """Return a fresh UUID version 7."""
         tail = int.from_bytes(self._entropy(10), "big")
-        value = (self._now_ms() & 0xFFFFFFFFFFFF) << 80 | 0x7 << 76 | (tail >> 64 & 0xFFF) << 64
-        value |= 0x2 << 62 | tail & 0x3FFFFFFFFFFFFFFF
+        high = (self._now_ms() & 0xFFFFFFFFFFFF) << 16 | 0x7000 | tail >> 64 & 0xFFF
+        value = high << 64 | 0x8000000000000000 | tail & 0x3FFFFFFFFFFFFFFF
         if value <= self._last:
             value = self._last + 1
         self._last = value

@@ -22,6 +22,9 @@ METADATA_KEY_CHARS_MAX: Final = 40
 METADATA_VALUE_CHARS_MAX: Final = 500
 """Metadata is for the caller's own references, not a document store."""
 
+METADATA_SEALED_CHARS_MAX: Final = 2_800
+"""The longest value of metadata once it is sealed: four bytes a character, and what sealing adds."""
+
 REFERENCE_CHARS_MAX: Final = 120
 """A merchant's own reference of a payment: an order number, not a story."""
 
@@ -60,6 +63,18 @@ BATCH_SLICE_TRANSFERS: Final = 1_000
 
 OWN_ACCOUNTS_KEPT_MAX: Final = 200_000
 """Accounts that a process remembers as a merchant's own, for such requests; beyond it, it begins anew."""
+
+IMPORT_LINE_BYTES_MAX: Final = 64 * 1024
+"""One line of a file of transfers: longer is refused, and read past without keeping it."""
+
+IMPORT_BATCH_LINES: Final = 4_096
+"""Lines of such a file that are posted in one commit: half of what one takes."""
+
+IMPORT_NAMES_KEPT_MAX: Final = 200_000
+"""Names of accounts whose numbers an import remembers."""
+
+IMPORT_PATIENCE_S: Final = 60.0
+"""How long an import tries again while the ledger cannot be reached; what is posted is not posted twice."""
 
 HISTORY_SCAN_ROWS_MAX: Final = 5_000
 """Transfers that one page of a filtered list looks at: some 20 ms, also when none of them matches."""
@@ -262,7 +277,7 @@ FORWARD_SILENCE_MS_MAX: Final = 10_000
 """After so long without a sign of life from the other machine a connection to it counts as lost."""
 
 BACKUP_STALL_S: Final = 300.0
-"""A backup that gets nothing from PostgreSQL for this long has failed: a checkpoint comes before the first byte."""
+"""A backup that gets nothing from PostgreSQL for this long has failed; a checkpoint comes first."""
 
 BACKUP_START_S: Final = 1800.0
 """How long a restored PostgreSQL may take to read the log that makes it whole."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -58,6 +59,9 @@ def asset(code: str) -> Asset:
         raise AssetUnknown(f"There is no asset {code!r}; there are {', '.join(ASSETS)}.") from None
 
 
+_DECIMAL: Final = re.compile(r"([0-9]{1,16})(?:\.([0-9]{1,16}))?").fullmatch
+
+
 @dataclass(frozen=True, slots=True)
 class Money:
     """`amount_minor` minor units of `asset`, at most AMOUNT_MINOR_MAX either way. Raises: `AmountInvalid`."""
@@ -86,8 +90,22 @@ def decimal_text(money: Money) -> str:
     """Write the amount as a plain decimal, exactly: `Money(USD, -1234)` is `-12.34`."""
     scale, minor = money.asset.scale, money.amount_minor
     sign = "-" if minor < 0 else ""
-    whole, rest = divmod(abs(minor), 10**scale)
-    return f"{sign}{whole}.{rest:0{scale}d}" if scale else f"{sign}{whole}"
+    digits = str(abs(minor)).zfill(scale + 1)
+    return f"{sign}{digits[:-scale]}.{digits[-scale:]}" if scale else f"{sign}{digits}"
+
+
+def read_decimal(text: str, of: Asset) -> Money:
+    """Read an amount from a plain decimal, exactly: `"12.3"` of USD is 1230 minor units.
+
+    No sign, no exponent, nothing between digits, no more decimal places than the asset has. Raises:
+    `AmountInvalid`.
+    """
+    found = _DECIMAL(text)
+    whole, rest = found.groups(default="") if found is not None else ("", "")
+    if found is None or len(rest) > of.scale:
+        places = f"up to {of.scale} decimal places" if of.scale else "no decimal places"
+        raise AmountInvalid(f"{text[:40]!r} is no amount of {of.code}: digits, with {places}.")
+    return Money(of, int(whole + rest.ljust(of.scale, "0")))
 
 
 def share(

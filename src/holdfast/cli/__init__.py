@@ -22,6 +22,7 @@ COMMANDS: Final[dict[str, str]] = {
     "settle": "Compare providers' own files with what is known here.",
     "ledger": "Verify the ledger and look into it.",
     "backup": "Back up a running Holdfast, prove a backup, restore it.",
+    "transfers": "Import transfers from a file.",
     "receipt": "Prove a transfer to somebody, who checks it offline.",
     "drill": "Run an outage on purpose and judge how the wallet did.",
     "config": "Show the configuration as it is understood here.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import threading
 import time
@@ -189,7 +190,17 @@ class _Lines:
 
 
 def _simulate(console: Console, scenario: Scenario, seed: int | None) -> dict[str, object]:
-    from holdfast.drills.run import drill  # noqa: PLC0415 - loaded when asked for
+    from holdfast.drills.world import not_collecting  # noqa: PLC0415 - loaded when asked for
+
+    with not_collecting():
+        figures = _shown(console, scenario, seed)
+        gc.freeze()  # else the millions of objects of the drill would be looked through as the command ends
+    return figures
+
+
+def _shown(console: Console, scenario: Scenario, seed: int | None) -> dict[str, object]:
+    """Run the drill and show how far it is."""
+    from holdfast.drills.run import drill  # noqa: PLC0415
 
     words = {
         "holdfast": f"Holdfast: {scenario.expected_payments():,} payments",

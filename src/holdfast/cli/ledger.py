@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
-from holdfast.cli.options import configuration
+from holdfast.cli.options import archive_option, configuration
 
 if TYPE_CHECKING:
     from holdfast.domains.ledger.model import AccountView
@@ -52,11 +52,13 @@ def _ask(dsn: str, question: Callable[[Database], Awaitable[T]]) -> T:
 
 
 @command.command("verify")
+@archive_option
 @configuration
-def verify_command(config_file: Path | None, data_dir: Path | None) -> None:
+def verify_command(archive: Path | None, config_file: Path | None, data_dir: Path | None) -> None:
     """Prove from the tables alone that nothing was altered and that the books balance.
 
-    Exit code 0: sound. 1: not sound, with what is wrong and the first broken batch.
+    Archived segments are proven from their files, with --archive. Exit code 0: sound, as far as it was read.
+    1: not sound, with what is wrong and the first broken batch.
     """
     from rich.console import Console  # noqa: PLC0415 - loaded when asked for
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
@@ -68,7 +70,9 @@ def verify_command(config_file: Path | None, data_dir: Path | None) -> None:
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("verify", total=None)
-        report = verify(dsn, lambda done, total: progress.update(task, completed=done, total=total))
+        report = verify(
+            dsn, lambda done, total: progress.update(task, completed=done, total=total), archive=archive
+        )
     _show(report)
     sys.exit(0 if report.sound else 1)
 
@@ -85,8 +89,16 @@ def _show(report: Report) -> None:
         click.echo("Keep this head elsewhere: compared later, it shows whether the chain was rewritten.")
     for finding in report.findings:
         click.secho(f"  {finding.words}", fg="red")
+    if report.unread:
+        numbers = ", ".join(map(str, report.unread))
+        click.secho(
+            f"Not read: {report.passed_over:,} transfers of the archived segments {numbers}. Their batches "
+            "are in the chain, and what follows fits the marks at their end; --archive proves them too.",
+            fg="yellow",
+        )
     if report.sound:
-        click.secho("Sound: nothing was altered, and the books balance.", fg="green")
+        so_far = " of what was read" if report.unread else ""
+        click.secho(f"Sound: nothing{so_far} was altered, and the books balance.", fg="green")
         return
     where = f"; the first broken batch is {report.first_broken_batch}" if report.first_broken_batch else ""
     click.secho(f"NOT SOUND: {len(report.findings)} findings{where}.", fg="red", bold=True)
@@ -135,25 +147,110 @@ def statement_command(
     from holdfast.domains.ledger import queries  # noqa: PLC0415
     from holdfast.domains.ledger.model import Entry  # noqa: PLC0415
 
-    async def question(database: Database) -> tuple[AccountView, list[Entry]]:
+    async def question(database: Database) -> tuple[AccountView, queries.Page[Entry]]:
         view = await _account(database, account)
-        return view, await queries.statement(database, view.number, before=before, limit=limit)  # type: ignore[arg-type]
+        return view, await queries.entries(database, view.number, before=before, limit=limit)  # type: ignore[arg-type]
 
-    view, entries = _ask(_dsn(config_file, data_dir), question)
+    view, page = _ask(_dsn(config_file, data_dir), question)
     kind = asset(view.asset)
     click.echo(
         f"{'time (UTC)':<19}  {'kind':<14} {'side':<6} {'amount ' + kind.code:>16} {'balance after':>18}"
         "  transfer"
     )
-    for entry in entries:
+    for entry in page.items:
         amount = decimal_text(Money(kind, entry.amount_minor))
         after = decimal_text(Money(kind, entry.balance.net_minor))
         click.echo(
             f"{entry.at:%Y-%m-%d %H:%M:%S}  {entry.kind:<14} {entry.side:<6} {amount:>16} {after:>18}"
             f"  {entry.id}"
         )
-    if len(entries) == limit:
-        click.echo(f"More: --before {entries[-1].id}")
+    if page.next is not None:
+        click.echo(f"More: --before {page.next}")
+    if page.archived_until is not None:
+        click.echo(
+            f"Older entries, until {page.archived_until:%Y-%m-%d %H:%M:%S}, are archived: "
+            "`holdfast ledger archives` names the files."
+        )
+
+
+@command.command("archive")
+@click.option(
+    "--before", type=click.DateTime(), required=True,
+    help="Archive what is older than this moment (UTC), in whole segments.",
+)  # fmt: skip
+@click.option(
+    "--to", "folder", type=click.Path(path_type=Path, file_okay=False, exists=True), required=True,
+    metavar="DIR", help="Folder for the files, one for each segment.",
+)  # fmt: skip
+@configuration
+def archive_command(before: datetime, folder: Path, config_file: Path | None, data_dir: Path | None) -> None:
+    """Move old transfers to files, which `verify --archive` still proves. Nothing is stopped.
+
+    Balances, the chain of batches and what an id was used for stay in the database. A segment of 2^20 numbers
+    is moved once it is written no more, its holds are all settled, and two newer ones are there. Each file is
+    read back and proven before its table is dropped.
+    """
+    from rich.console import Console  # noqa: PLC0415 - loaded when asked for
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
+
+    from holdfast.domains.ledger.archive import archive  # noqa: PLC0415
+
+    dsn = _dsn(config_file, data_dir)
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("archive", total=None)
+        result = archive(
+            dsn,
+            before.replace(tzinfo=UTC),
+            folder.absolute(),
+            lambda segment, done, total: progress.update(
+                task, description=f"segment {segment}", completed=done, total=total
+            ),
+        )
+    for done in result.done:
+        click.echo(
+            f"segment {done.segment}: {done.transfers:,} transfers in {done.path} ({done.bytes:,} bytes)"
+        )
+    click.echo(f"{len(result.done)} segments archived. {result.reason}")
+    if result.done:
+        click.echo("Copy the files elsewhere too: backups of the database do not have them any more.")
+
+
+@command.command("erase")
+@click.argument("subject")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@configuration
+def erase_command(subject: str, yes: bool, config_file: Path | None, data_dir: Path | None) -> None:
+    """Destroy the key of SUBJECT (a payer's public id, `pyr_…`): what was sealed about them is gone for good.
+
+    Their transfers stay, with accounts and amounts, and the ledger stays provable. Write down whom you
+    erased, outside of this database: after a backup from before is restored it must be done again.
+    """
+    from holdfast.base.clock import SystemClock  # noqa: PLC0415 - loaded when asked for
+    from holdfast.platform import seals  # noqa: PLC0415
+
+    dsn = _dsn(config_file, data_dir)
+    if not yes:
+        click.confirm(f"Destroy the key of {subject}? Nobody can undo that", abort=True)
+    if not _ask(dsn, lambda database: seals.erase(database, subject, now=SystemClock().now())):
+        click.echo(f"There is no key of {subject}: nothing about them is sealed in the ledger.")
+        return
+    click.echo(f"Erased: what the ledger has about {subject} cannot be read any more.")
+    click.echo("Backups from before still have the key; docs/howto/erase-a-person.md tells what else to do.")
+
+
+@command.command("archives")
+@configuration
+def archives_command(config_file: Path | None, data_dir: Path | None) -> None:
+    """List the files that old transfers were moved to, with their SHA-256."""
+    from holdfast.domains.ledger import queries  # noqa: PLC0415 - loaded when asked for
+
+    for a in _ask(_dsn(config_file, data_dir), queries.archives):
+        click.echo(
+            f"{a.file}  until {a.last_at:%Y-%m-%d %H:%M:%S}  {a.transfers:>9,} transfers"
+            f"  {a.bytes:>12,} bytes  {a.sha256.hex()}"
+        )
 
 
 @command.command("trial-balance")

@@ -19,6 +19,11 @@ data_option = click.option(
     help="Folder of the embedded database.",
 )  # fmt: skip
 
+archive_option = click.option(
+    "--archive", type=click.Path(path_type=Path, file_okay=False, exists=True), metavar="DIR",
+    help="Folder with the files of archived segments.",
+)  # fmt: skip
+
 
 def configuration(command: F) -> F:
     """Add `--config` and `--data` to a command; it receives them as `config_file` and `data_dir`."""

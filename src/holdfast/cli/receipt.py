@@ -11,7 +11,7 @@ from uuid import UUID
 
 import click
 
-from holdfast.cli.options import configuration
+from holdfast.cli.options import archive_option, configuration
 
 if TYPE_CHECKING:
     from holdfast.domains.ledger.receipts import Proven, Root
@@ -62,8 +62,11 @@ def _tell(document: dict[str, Any], *, indent: int | None = 1) -> None:
 @command.command("show")
 @click.argument("transfer", type=click.UUID)
 @_size
+@archive_option
 @configuration
-def show_command(transfer: UUID, size: int | None, config_file: Path | None, data_dir: Path | None) -> None:
+def show_command(
+    transfer: UUID, size: int | None, archive: Path | None, config_file: Path | None, data_dir: Path | None
+) -> None:
     """Write the receipt of TRANSFER (its id, as `holdfast ledger statement` shows it), as JSON.
 
     It names nobody but the two accounts of the transfer; of others it has hashes, and ids that were refused.
@@ -75,7 +78,7 @@ def show_command(transfer: UUID, size: int | None, config_file: Path | None, dat
         _ask(
             config_file,
             data_dir,
-            lambda database: receipts.make_receipt(database, TransferId(transfer), size),
+            lambda database: receipts.make_receipt(database, TransferId(transfer), size, archive=archive),
         )
     )
 

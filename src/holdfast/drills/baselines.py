@@ -84,7 +84,7 @@ class _Ordinary:
         """Charge in one step and return what came back; `PENDING` is awaited until the rail's timeout."""
         rail, kind = way
         if rail == BALANCE:
-            await asyncio.sleep(BALANCE_TAKES_S)
+            await self.loop.sleep(BALANCE_TAKES_S)
             if not self.draw.funds(payment, BALANCE):
                 return Said.DECLINED
             self.from_balance[payment] += 1
@@ -99,7 +99,7 @@ class _Ordinary:
 
         said = await ask(Op.AUTHORIZE)
         while said is Said.PENDING and self.loop.time() + 1.0 < until_s:
-            await asyncio.sleep(1.0)
+            await self.loop.sleep(1.0)
             said = await ask(Op.QUERY)
         return said
 
@@ -117,7 +117,7 @@ class _Ordinary:
                 return said is Said.CAPTURED
             if self.loop.time() + pause_s >= until_s:
                 break
-            await asyncio.sleep(pause_s)
+            await self.loop.sleep(pause_s)
         return False
 
     async def blind(self, payment: int) -> bool:
@@ -146,7 +146,7 @@ def run_baseline(name: str, draw: Draw) -> PolicyRun:
         tasks: set[asyncio.Task[None]] = set()
         for payment, at in enumerate(draw.arrive_s):
             if at > loop.time():
-                await asyncio.sleep(at - loop.time())
+                await loop.sleep(at - loop.time())
             task = loop.create_task(serve(payment))
             tasks.add(task)
             task.add_done_callback(tasks.discard)

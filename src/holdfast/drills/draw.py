@@ -126,6 +126,12 @@ class Draw:
         self._no_funds = {
             kind: key_of(seed, f"funds:{kind}") for group in scenario.payers for kind in group.methods
         }
+        self._ways = tuple(
+            tuple(
+                (rail.name, kind) for kind in group.methods for rail in scenario.rails if kind in rail.methods
+            )
+            for group in scenario.payers
+        )
         self._rails = {
             rail.name: _RailDraw(scenario, index, seed) for index, rail in enumerate(scenario.rails)
         }
@@ -147,14 +153,9 @@ class Draw:
         """Return the rail's description."""
         return self._rails[rail].plan
 
-    def ways(self, payment: int) -> list[tuple[str, str]]:
+    def ways(self, payment: int) -> tuple[tuple[str, str], ...]:
         """Return the ways to pay through a rail, as (rail, kind of instrument), in the payer's order."""
-        return [
-            (plan.name, kind)
-            for kind in self.methods(payment)
-            for plan in self.scenario.rails
-            if kind in plan.methods
-        ]
+        return self._ways[self.group[payment]]
 
     def fate(self, rail: str, op: Op, payment: int, kind: str, now_s: float) -> Fate:
         """Return what becomes of a request sent at `now_s`, on a rail that has nothing else to do."""

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from holdfast.base.values import quick
 from holdfast.drills.baselines import PolicyRun
 from holdfast.drills.draw import NEVER, Draw
 
@@ -28,6 +29,7 @@ TRIES_MIN: Final = 20
 """A share over fewer first tries is chance."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class FirstTry:
     """Where a payment was tried first, and when."""

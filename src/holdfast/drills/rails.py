@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 from holdfast.base.money import Money
+from holdfast.base.values import members
 from holdfast.domains.payments.ports import (
     Answer,
     Evidence,
@@ -30,7 +32,11 @@ from holdfast.domains.payments.ports import (
 )
 from holdfast.drills.draw import NEVER, Draw, Verdict
 from holdfast.drills.scenario import Fault, FaultKind, RailPlan
-from holdfast.drills.virtual_time import EPOCH
+from holdfast.drills.virtual_time import EPOCH, VirtualLoop
+
+_OP: Final = members(Op)
+_SAID: Final = members(Said)
+_VERDICT: Final = members(Verdict)
 
 Listener = Callable[[str, RailEvent], Awaitable[None]]
 """Gets what a rail reports by itself."""
@@ -63,7 +69,7 @@ class Entry:
     returned_minor: int = 0
     refusal: Answer | None = None
     refused_s: float = NEVER
-    refund_keys: set[str] = field(default_factory=set)
+    refund_keys: frozenset[str] = frozenset()
 
     def charged(self, now_s: float) -> bool:
         """Return whether money had left the payer by `now_s` (given back or not)."""
@@ -80,9 +86,7 @@ class SimulatedRail:
     `at_once`: it charges in one step whatever it could do (the baselines' way).
     """
 
-    def __init__(
-        self, draw: Draw, plan: RailPlan, loop: asyncio.AbstractEventLoop, *, at_once: bool = False
-    ) -> None:
+    def __init__(self, draw: Draw, plan: RailPlan, loop: VirtualLoop, *, at_once: bool = False) -> None:
         self.plan = plan
         self.book: dict[str, Entry] = {}
         self.sends_by_second: dict[int, int] = {}
@@ -123,18 +127,18 @@ class SimulatedRail:
         wait_s = (order.deadline_at - EPOCH).total_seconds() - now
         number, _, kind = order.token.partition(":")
         payment = int(number)
-        if order.op is Op.AUTHORIZE:
+        if order.op is _OP.AUTHORIZE:
             second = int(now)
             self.sends_by_second[second] = self.sends_by_second.get(second, 0) + 1
             if self.watcher is not None:
                 self.watcher(self.plan.name, payment, now)
         fate = self._draw.fate(self.plan.name, order.op, payment, kind, now)
         if not fate.sent:
-            return await self._answer(Answer(Said.NOT_SENT, code="not_sent"), min(fate.answer_s, wait_s))
+            return await self._answer(Answer(_SAID.NOT_SENT, code="not_sent"), min(fate.answer_s, wait_s))
         queued = self._queue(now)
         if queued is None:
             return await self._answer(
-                Answer(Said.NOT_DONE, code="busy", message="Turned away."), _TURNED_AWAY_S
+                Answer(_SAID.NOT_DONE, code="busy", message="Turned away."), _TURNED_AWAY_S
             )
         done_s, answer_s = now + queued + fate.done_s, queued + fate.answer_s
         if self._storms and self._killed(order.op, payment, now):
@@ -142,18 +146,18 @@ class SimulatedRail:
         entry = self._act(order, payment, now + queued, done_s, fate.verdict)
         if answer_s > wait_s:
             self._report_later(order, entry, fate.fault)
-            return await self._answer(Answer(Said.UNKNOWN, Evidence.TIMEOUT, code="timeout"), wait_s)
-        await asyncio.sleep(answer_s)
-        if fate.verdict is Verdict.ERROR:
+            return await self._answer(Answer(_SAID.UNKNOWN, Evidence.TIMEOUT, code="timeout"), wait_s)
+        await self._loop.sleep(answer_s)
+        if fate.verdict is _VERDICT.ERROR:
             self._report_later(order, entry, fate.fault)
-            return Answer(Said.UNKNOWN, code="http_500", message="The provider answered with an error.")
+            return Answer(_SAID.UNKNOWN, code="http_500", message="The provider answered with an error.")
         answer = self._tell(order, entry, self._loop.time())
-        if answer.said in (Said.PENDING, Said.UNKNOWN) and order.op is Op.AUTHORIZE:
+        if answer.said in (_SAID.PENDING, _SAID.UNKNOWN) and order.op is _OP.AUTHORIZE:
             self._report_later(order, entry, fate.fault)
         return answer
 
     async def _answer(self, answer: Answer, after_s: float) -> Answer:
-        await asyncio.sleep(after_s)
+        await self._loop.sleep(after_s)
         return answer
 
     def _queue(self, now: float) -> float | None:
@@ -172,7 +176,7 @@ class SimulatedRail:
     def _killed(self, op: Op, payment: int, now: float) -> bool:
         """Return whether our own status queries, beyond what the rail bears, took this request's place."""
         second = int(now)
-        if op is Op.QUERY:
+        if op is _OP.QUERY:
             self._queries[second] = self._queries.get(second, 0) + 1
         for storm in self._storms:
             if storm.from_s <= second < storm.to_s:
@@ -193,22 +197,22 @@ class SimulatedRail:
         None where nothing is known of it.
         """
         entry = self.book.get(order.reference)
-        if order.op is Op.AUTHORIZE:
+        if order.op is _OP.AUTHORIZE:
             return self._authorize(order, entry, payment, known_s, done_s, verdict)
         if done_s == NEVER:
             return entry
-        if order.op is Op.CANCEL:
+        if order.op is _OP.CANCEL:
             return self._cancel(order, entry, payment, done_s)
         if entry is None:
             return None
-        if order.op is Op.CAPTURE:
+        if order.op is _OP.CAPTURE:
             held = entry.done_s <= done_s < entry.fenced_s
             if held and entry.captured_s == NEVER:
                 entry.captured_s, entry.captured_minor = done_s, order.amount.amount_minor
             elif held:
                 entry.captured_s = min(entry.captured_s, done_s)
-        elif order.op is Op.REFUND and entry.charged(done_s) and order.key not in entry.refund_keys:
-            entry.refund_keys.add(order.key)
+        elif order.op is _OP.REFUND and entry.charged(done_s) and order.key not in entry.refund_keys:
+            entry.refund_keys |= {order.key}
             entry.returned_minor = min(entry.captured_minor, entry.returned_minor + order.amount.amount_minor)
         return entry
 
@@ -221,7 +225,7 @@ class SimulatedRail:
         done_s: float,
         verdict: Verdict,
     ) -> Entry | None:
-        refused = verdict in (Verdict.DECLINED, Verdict.NO_FUNDS)
+        refused = verdict in (_VERDICT.DECLINED, _VERDICT.NO_FUNDS)
         if done_s == NEVER and not refused:
             return entry
         if entry is not None and (entry.fenced_s < NEVER or entry.refusal is not None):
@@ -235,23 +239,23 @@ class SimulatedRail:
             reference += "+"
         if entry is None or reference not in self.book:
             entry = self.book[reference] = Entry(payment, order.amount.amount_minor)
-        entry.known_s = known_s if verdict is Verdict.ACKNOWLEDGED else done_s
+        entry.known_s = known_s if verdict is _VERDICT.ACKNOWLEDGED else done_s
         if refused:
             entry.known_s = entry.refused_s = known_s
             entry.refusal = Answer(
-                Said.DECLINED,
-                code="no_funds" if verdict is Verdict.NO_FUNDS else "declined",
+                _SAID.DECLINED,
+                code="no_funds" if verdict is _VERDICT.NO_FUNDS else "declined",
                 message="The account has no funds."
-                if verdict is Verdict.NO_FUNDS
+                if verdict is _VERDICT.NO_FUNDS
                 else "The provider declined.",
-                payer_fault=verdict is Verdict.NO_FUNDS,
+                payer_fault=verdict is _VERDICT.NO_FUNDS,
             )
             return entry
         lapses = known_s + self.plan.expires_s if self.plan.expires_s is not None else NEVER
         if order.expires_at is not None:
             lapses = min(lapses, (order.expires_at - EPOCH).total_seconds())
         if done_s > lapses:
-            entry.refusal = Answer(Said.DECLINED, code="expired", message="It expired unpaid.")
+            entry.refusal = Answer(_SAID.DECLINED, code="expired", message="It expired unpaid.")
             entry.refused_s, entry.known_s = lapses, min(entry.known_s, lapses)
             return entry
         entry.done_s = done_s
@@ -286,31 +290,31 @@ class SimulatedRail:
 
     def _tell(self, order: Order, entry: Entry | None, now: float) -> Answer:
         """Return the provider's honest answer at `now`."""
-        if order.op is Op.CANCEL and self.plan.fence < FenceClass.F2:
-            return Answer(Said.NOT_DONE, code="no_cancel", message="This rail has no cancel.")
+        if order.op is _OP.CANCEL and self.plan.fence < FenceClass.F2:
+            return Answer(_SAID.NOT_DONE, code="no_cancel", message="This rail has no cancel.")
         if entry is None or (entry.known_s > now and entry.fenced_s > now):
-            return Answer(Said.NOT_FOUND, code="not_found")
+            return Answer(_SAID.NOT_FOUND, code="not_found")
         money = order.amount
         remote = f"{self.plan.name}-{order.reference}"
-        if order.op is Op.REFUND:
+        if order.op is _OP.REFUND:
             if not entry.charged(now):
-                return Answer(Said.NOT_FOUND, code="not_charged", remote_id=remote)
-            return Answer(Said.REFUNDED, amount=money, remote_id=remote, refunded_minor=entry.returned_minor)
+                return Answer(_SAID.NOT_FOUND, code="not_charged", remote_id=remote)
+            return Answer(_SAID.REFUNDED, amount=money, remote_id=remote, refunded_minor=entry.returned_minor)
         return self._state(entry, now, money, remote)
 
     def _state(self, entry: Entry, now: float, money: Money, remote: str) -> Answer:
         if entry.refusal is not None and entry.refused_s <= now:
             return entry.refusal
         if entry.fenced_s <= now:
-            return Answer(Said.CANCELED, remote_id=remote, refunded_minor=entry.returned_minor)
+            return Answer(_SAID.CANCELED, remote_id=remote, refunded_minor=entry.returned_minor)
         if entry.charged(now):
             taken = Money(money.asset, entry.captured_minor)
             back = entry.returned_minor
-            said = Said.REFUNDED if back and back == entry.captured_minor else Said.CAPTURED
+            said = _SAID.REFUNDED if back and back == entry.captured_minor else _SAID.CAPTURED
             return Answer(said, amount=taken, remote_id=remote, refunded_minor=back)
         if entry.done_s <= now:
-            return Answer(Said.AUTHORIZED, amount=Money(money.asset, entry.amount_minor), remote_id=remote)
-        return Answer(Said.PENDING, remote_id=remote, code="processing")
+            return Answer(_SAID.AUTHORIZED, amount=Money(money.asset, entry.amount_minor), remote_id=remote)
+        return Answer(_SAID.PENDING, remote_id=remote, code="processing")
 
     # ---- what it reports by itself ----
 
@@ -318,9 +322,9 @@ class SimulatedRail:
         """Report the outcome once it is there, as often as the fault has it, in no particular order."""
         if self.listener is None or self.plan.webhook_in is None or entry is None:
             return
-        if order.op is Op.CAPTURE:
+        if order.op is _OP.CAPTURE:
             due = entry.captured_s
-        elif order.op is Op.AUTHORIZE:
+        elif order.op is _OP.AUTHORIZE:
             due = entry.refused_s if entry.refusal else entry.done_s
         else:
             return
@@ -343,7 +347,7 @@ class SimulatedRail:
             return
         now = self._loop.time()
         answer = self._state(entry, now, order.amount, f"{self.plan.name}-{order.reference}")
-        if answer.said is Said.PENDING:
+        if answer.said is _SAID.PENDING:
             return
         event = RailEvent(
             id=f"{self.plan.name}-{order.reference}-{answer.said.value}",

@@ -19,7 +19,7 @@ from holdfast.drills.baselines import NAMES, PolicyRun, run_baseline
 from holdfast.drills.draw import NEVER, Draw
 from holdfast.drills.oracle import completable
 from holdfast.drills.scenario import Scenario
-from holdfast.drills.world import HoldfastRun, run_holdfast
+from holdfast.drills.world import HoldfastRun, not_collecting, run_holdfast
 
 Progress = Callable[[str, float], None]
 """Told what is being done (`holdfast`, `oracle`, or a baseline) and the share of it that is over."""
@@ -64,8 +64,9 @@ def drill(
 
 def work_beside(scenario: Scenario, seed: int) -> _Beside:
     """Return the oracle's word and the baselines' runs."""
-    draw = Draw(scenario, seed)
-    return _Beside(completable(draw), tuple(run_baseline(name, draw) for name in NAMES))
+    with not_collecting():
+        draw = Draw(scenario, seed)
+        return _Beside(completable(draw), tuple(run_baseline(name, draw) for name in NAMES))
 
 
 def report(draw: Draw, run: HoldfastRun, possible: list[bool], baselines: tuple[PolicyRun, ...]) -> Figures:

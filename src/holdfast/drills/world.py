@@ -11,17 +11,19 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final, cast
 
+import msgspec
+
 from holdfast.adapters.rails.book import BookRail
 from holdfast.base.errors import HoldfastError
 from holdfast.base.ids import IdSource, InstrumentId, MerchantId, PayerId, PaymentId, TransferId, public
 from holdfast.base.money import Money, asset
+from holdfast.base.values import quick
 from holdfast.domains.ledger.memory import MemoryLane, MemoryLedger
 from holdfast.domains.ledger.model import NewAccount, NewTransfer
 from holdfast.domains.payments.memory import MemoryBook, Values
@@ -45,13 +47,14 @@ WORKERS: Final = 4
 RESOLVE_LIMIT: Final = 100
 RESOLVE_EVERY_S: Final = 0.25
 DRAIN_EVERY_S: Final = 2.0
-OPEN_BATCH: Final = 4096
+OPEN_BATCH: Final = 1024
 EPOCH_MS: Final = int(EPOCH.timestamp() * 1000)
 
 Progress = Callable[[float], None]
 """Told the share of the drill that is over, 0 to 1."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Standing:
     """How a payment stands in the end; `open` while there is still something to do or to learn about it."""
@@ -85,6 +88,15 @@ class HoldfastRun:
     ended_s: float = NEVER
 
 
+class _Facts(msgspec.Struct):
+    """What a drill reads of an announcement."""
+
+    reference: str
+
+
+_FACTS: Final = msgspec.json.Decoder(_Facts)
+
+
 class World:
     """The wiring of one run, and the people in it: payers, workers, an observer."""
 
@@ -94,7 +106,7 @@ class World:
         self.loop = loop
         self.progress = progress
         self.clock = VirtualClock(loop)
-        self.ids = IdSource(lambda: EPOCH_MS + int(loop.time() * 1000), _chances(draw.seed).randbytes)
+        self.ids = IdSource(lambda: EPOCH_MS + int(loop.now_s * 1000), _chances(draw.seed).randbytes)
         ledger = MemoryLedger(self.clock)
         lane = MemoryLane(ledger, self.clock)
         self.book = MemoryBook(lane)
@@ -122,6 +134,7 @@ class World:
         self.payments: list[PaymentId] = [PaymentId(self.ids.new()) for _ in range(count)]
         self._tried = bytearray(count)
         self._serving = 0
+        self._at_tills: set[asyncio.Task[None]] = set()
         self._fell: BaseException | None = None
         self._over = False
         lane.register(ADD.name, self._announced)
@@ -136,19 +149,17 @@ class World:
         helpers.append(self.loop.create_task(self._observe()))
         for helper in helpers:
             helper.add_done_callback(self._served)
-        serving: set[asyncio.Task[None]] = set()
         for payment, at in enumerate(self.draw.arrive_s):
             wait_s = at - self.loop.time()
             if wait_s > 0:
-                await asyncio.sleep(wait_s)
+                await self.loop.sleep(wait_s)
             task = self.loop.create_task(self._serve(payment))
-            serving.add(task)
-            task.add_done_callback(serving.discard)
+            self._at_tills.add(task)
             task.add_done_callback(self._served)
             if self._fell is not None:
                 raise self._fell
-        while serving:
-            await asyncio.wait(serving)
+        while self._at_tills:
+            await asyncio.wait(self._at_tills)
         await self._drain()
         if self._fell is not None:
             raise self._fell
@@ -157,7 +168,10 @@ class World:
             helper.cancel()
 
     async def _open_accounts(self) -> None:
-        """Open the accounts of the shop, the rails and every payer, with money where the draw has some."""
+        """Open the accounts of the shop and the rails, and those of payers whose balance has money, with it.
+
+        Whoever else pays is met when they do, as in life.
+        """
         code = self.asset.code
         common = [
             chart.merchant(self.result.merchant, code),
@@ -169,13 +183,10 @@ class World:
         names = [*self.result.rails, WALLET]
         await self._open([*common, *(chart.rail(name, code) for name in names)])
         world = chart.world(code).number
-        absorbs = self.draw.scenario.funding == "absorb"
         for start in range(0, len(self.result.payers), OPEN_BATCH):
             span = range(start, min(start + OPEN_BATCH, len(self.result.payers)))
-            await self._open([chart.payer(self.result.payers[i], code) for i in span])
-            if absorbs:
-                await self._open([chart.debt(self.result.payers[i], code) for i in span])
             gifts = [i for i in span if BALANCE in self.draw.methods(i) and self.draw.funds(i, BALANCE)]
+            await self._open([chart.payer(self.result.payers[i], code) for i in gifts])
             for i in gifts:
                 self.result.opened_minor[i] = self.draw.amount_minor[i]
             await ledger.post(
@@ -213,6 +224,7 @@ class World:
 
     def _served(self, task: asyncio.Task[None]) -> None:
         """A defect of ours in carrying out a payment ends the drill, with its traceback."""
+        self._at_tills.discard(task)
         if not task.cancelled():
             self._fell = self._fell or task.exception()
 
@@ -242,7 +254,7 @@ class World:
                 done = 0
             if not done:
                 busy = self.loop.time() < self.draw.scenario.duration_s
-                await asyncio.sleep(RESOLVE_EVERY_S if busy else DRAIN_EVERY_S)
+                await self.loop.sleep(RESOLVE_EVERY_S if busy else DRAIN_EVERY_S)
 
     async def _observe(self) -> None:
         """Once a second, note what routing believes and how many payments wait; tell the progress."""
@@ -256,7 +268,7 @@ class World:
                     moments.append(Seen(now, health.success_rate, health.success_spread, closed))
             self.result.in_doubt.append(self._serving)
             self.progress(min(1.0, now / duration_s))
-            await asyncio.sleep(1.0)
+            await self.loop.sleep(1.0)
 
     async def _drain(self) -> None:
         """Wait until nothing is open, at most `drain_s`.
@@ -269,7 +281,7 @@ class World:
             if all(payment.next_step_at is None for payment in self.book.standing()):
                 self.result.ended_s = self._last_change_s()
                 return
-            await asyncio.sleep(pause_s)
+            await self.loop.sleep(pause_s)
             pause_s *= 1.5
 
     def _last_change_s(self) -> float:
@@ -297,7 +309,7 @@ class World:
 
     def _announced(self, row: tuple[object, ...]) -> None:
         if row[1] == "payment.succeeded":
-            payment = int(json.loads(cast("str", row[4]))["reference"])
+            payment = int(_FACTS.decode(cast("str", row[4])).reference)
             self.result.announced[payment] += 1
             self.result.done_s[payment] = min(self.result.done_s[payment], self.loop.time())
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from holdfast.base.values import members
 from holdfast.domains.ledger.model import NewAccount, TransferKind
 from holdfast.domains.payments.model import Attempt, AttemptState, NewPayment, Refund, changed
 from holdfast.domains.payments.rules.cascade import BALANCE_RAIL, keepable
 from holdfast.domains.payments.rules.lifecycle import FINAL
 from holdfast.flows import chart
 from holdfast.flows.draft import Draft
+
+_S: Final = members(AttemptState)
 
 
 def accounts(asked: NewPayment, rails: tuple[str, ...]) -> list[NewAccount]:
@@ -79,12 +84,12 @@ def balance_strays(draft: Draft, keeping: Attempt | None = None) -> None:
     """Book charges that are not kept as owed to the payer, until given back or kept after all."""
     kept = draft.case.payment.kept
     for attempt in list(draft.case.attempts):
-        charged = attempt.state in (AttemptState.CAPTURED, AttemptState.RETURNING)
+        charged = attempt.state in (_S.CAPTURED, _S.RETURNING)
         keeps = attempt.id == kept or (keeping is not None and attempt.id == keeping.id)
         if charged and not keeps and not attempt.booked and attempt.captured_minor:
             _book(draft, attempt)
             draft.put(changed(attempt, booked=True))
-        elif attempt.booked and (keeps or attempt.state is AttemptState.RETURNED):
+        elif attempt.booked and (keeps or attempt.state is _S.RETURNED):
             _unbook(draft, attempt, given_back=not keeps)
             draft.put(changed(attempt, booked=False))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -121,12 +121,8 @@ class Writer(Protocol):
         """Add or change an attempt."""
         ...
 
-    def add_send(self, send: SendRecord) -> Write:
-        """Record a request before it is sent."""
-        ...
-
-    def add_entry(self, entry: JournalEntry) -> Write:
-        """Add a line to a payment's journal."""
+    def add_history(self, sends: Iterable[SendRecord], entries: Iterable[JournalEntry]) -> Sequence[Write]:
+        """Record requests before they are sent, and add lines to a payment's journal."""
         ...
 
     def save_refund(self, refund: Refund) -> Write:
@@ -161,12 +157,10 @@ class Desk:
 
     async def open(self, accounts: Sequence[NewAccount]) -> None:
         """Make sure that these accounts are there; costs nothing when this process has seen them."""
-        opened = self.opened
-        for account in accounts:
-            if account.number not in opened:
-                await self.ledger.open_accounts(accounts)
-                opened.update(each.number for each in accounts)
-                return
+        fresh = [account for account in accounts if account.number not in self.opened]
+        if fresh:
+            await self.ledger.open_accounts(fresh)
+            self.opened.update([account.number for account in fresh])
 
     def remember(self, attempt: AttemptId, ticket: Ticket) -> None:
         """Keep the ticket of an unknown outcome; the oldest goes when there are too many."""

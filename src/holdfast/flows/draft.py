@@ -6,7 +6,7 @@ it was made; when somebody else was faster nothing happens, and whoever made the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -71,7 +71,7 @@ class Draft:
 
     def _start(self) -> None:
         self._fields: dict[str, Any] = {}
-        self._attempts: set[AttemptId] = set()
+        self._attempts: set[int] = set()
         self._refunds: dict[RefundId, Refund] = {}
         self._lines: list[tuple[AttemptId | None, Op | None, str, str, dict[str, object]]] = []
         self._sends: list[SendRecord] = []
@@ -104,7 +104,7 @@ class Draft:
             attempts[attempt.seq] = attempt
         else:
             attempts.append(attempt)
-        self._attempts.add(attempt.id)
+        self._attempts.add(attempt.seq)
 
     def put_refund(self, refund: Refund) -> None:
         """Add a refund, or replace it."""
@@ -235,20 +235,18 @@ class Draft:
         rows = [writer.open_payment(payment) if self._fresh else writer.save_payment(payment)]
         if self._replan:
             rows.append(writer.save_plan(payment))
-        rows += [writer.save_attempt(a) for a in self.case.attempts if a.id in self._attempts]
+        rows += [writer.save_attempt(a) for a in self.case.attempts if a.seq in self._attempts]
         if self._token:
             rows.append(store.save_token(payment.id, self.case.token))
-        rows += [writer.add_send(send) for send in self._sends]
         rows += [writer.save_refund(refund) for refund in self._refunds.values()]
-        rows += [writer.add_entry(entry) for entry in self._entries(payment)]
+        rows += writer.add_history(self._sends, self._entries(payment))
         return rows
 
-    def _entries(self, payment: Payment) -> list[JournalEntry]:
-        at = payment.lines - len(self._lines)
-        return [
-            JournalEntry(payment.id, at + i, self.now, attempt, op, event, words, facts)
-            for i, (attempt, op, event, words, facts) in enumerate(self._lines)
-        ]
+    def _entries(self, payment: Payment) -> Iterator[JournalEntry]:
+        position = payment.lines - len(self._lines)
+        for attempt, op, event, words, facts in self._lines:
+            yield JournalEntry(payment.id, position, self.now, attempt, op, event, words, facts)
+            position += 1
 
     def _made_events(self, payment: Payment) -> list[Event]:
         asked, ids = payment.asked, self._desk.ids

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from holdfast.base.ids import AttemptId, RefundId, public
-from holdfast.base.values import quick
+from holdfast.base.values import members, quick
 from holdfast.domains.payments.model import Attempt, AttemptState, Evidence, Op, changed
 from holdfast.domains.payments.ports import Said
 from holdfast.domains.payments.rules.cascade import key_lives
@@ -22,7 +22,10 @@ from holdfast.flows import book
 from holdfast.flows.desk import Desk
 from holdfast.flows.draft import Draft
 
-_S: Final = AttemptState
+_OP: Final = members(Op)
+_SAID: Final = members(Said)
+_S: Final = members(AttemptState)
+
 _UNSETTLED: Final = frozenset(
     {_S.UNKNOWN, _S.PENDING, _S.CAPTURING, _S.CANCELING, _S.RETURNING, _S.AUTHORIZED}
 )
@@ -90,7 +93,7 @@ def _next_step(desk: Desk, draft: Draft, before: Attempt, after: Attempt, heard:
 
     At once at first while the payer waits, then ever more rarely.
     """
-    first = heard.op is not Op.QUERY and not heard.repeat
+    first = heard.op is not _OP.QUERY and not heard.repeat
     tries = before.tries + (not first) if after.state is before.state else 0
     if after.state is _S.AUTHORIZED:
         if before.state is not _S.CAPTURING:
@@ -108,7 +111,7 @@ def _acts_next(desk: Desk, after: Attempt, heard: Heard, now: datetime) -> bool:
     Then there is nothing to wait for. What is done about it is followed by the usual pause when it does not
     help, so this makes one step more of each.
     """
-    if heard.op is not Op.QUERY or heard.said in _UNANSWERED:
+    if heard.op is not _OP.QUERY or heard.said in _UNANSWERED:
         return False
     if after.state in (_S.CANCELING, _S.RETURNING):
         return True
@@ -117,7 +120,7 @@ def _acts_next(desk: Desk, after: Attempt, heard: Heard, now: datetime) -> bool:
     return repeats and key_lives(after, traits, now)
 
 
-_UNANSWERED: Final = frozenset({Said.UNKNOWN, Said.NOT_SENT, Said.NOT_DONE, Said.PENDING})
+_UNANSWERED: Final = frozenset({_SAID.UNKNOWN, _SAID.NOT_SENT, _SAID.NOT_DONE, _SAID.PENDING})
 
 
 def pause(desk: Desk, draft: Draft, attempt: Attempt, tries: int) -> timedelta:
@@ -158,16 +161,16 @@ def _rung(pauses: tuple[float, ...], elapsed_s: float) -> float:
 
 
 _WORDS: Final = {
-    Said.AUTHORIZED: "{rail} holds {amount}",
-    Said.CAPTURED: "{rail} charged {amount}",
-    Said.DECLINED: "{rail} declined: {message}",
-    Said.NOT_SENT: "{rail} could not be reached: nothing was sent",
-    Said.NOT_DONE: "{rail} took no request just now: nothing was done",
-    Said.PENDING: "{rail} has it and has not decided",
-    Said.NOT_FOUND: "{rail} knows of no such payment, which proves nothing: the request may be under way",
-    Said.CANCELED: "{rail} can no longer charge for it",
-    Said.REFUNDED: "{rail} gave the money back",
-    Said.UNKNOWN: "{rail} has not answered: it may have happened",
+    _SAID.AUTHORIZED: "{rail} holds {amount}",
+    _SAID.CAPTURED: "{rail} charged {amount}",
+    _SAID.DECLINED: "{rail} declined: {message}",
+    _SAID.NOT_SENT: "{rail} could not be reached: nothing was sent",
+    _SAID.NOT_DONE: "{rail} took no request just now: nothing was done",
+    _SAID.PENDING: "{rail} has it and has not decided",
+    _SAID.NOT_FOUND: "{rail} knows of no such payment, which proves nothing: the request may be under way",
+    _SAID.CANCELED: "{rail} can no longer charge for it",
+    _SAID.REFUNDED: "{rail} gave the money back",
+    _SAID.UNKNOWN: "{rail} has not answered: it may have happened",
 }
 
 
@@ -177,7 +180,7 @@ def _note(draft: Draft, before: Attempt, after: Attempt, heard: Heard, *, of_ref
         amount=heard.amount or before.amount,
         message=heard.message or heard.code or "no reason given",
     )
-    if heard.said is Said.NOT_FOUND and after.state is _S.CANCELED:
+    if heard.said is _SAID.NOT_FOUND and after.state is _S.CANCELED:
         words = f"{before.rail} knows of no such payment, and its time there is over: it can no longer charge"
     if (
         after is before
@@ -194,7 +197,7 @@ def _note(draft: Draft, before: Attempt, after: Attempt, heard: Heard, *, of_ref
     )
 
 
-_SILENT: Final = frozenset({Said.UNKNOWN, Said.NOT_SENT, Said.NOT_DONE, Said.NOT_FOUND, Said.PENDING})
+_SILENT: Final = frozenset({_SAID.UNKNOWN, _SAID.NOT_SENT, _SAID.NOT_DONE, _SAID.NOT_FOUND, _SAID.PENDING})
 
 
 def _correct(desk: Desk, after: Attempt) -> None:
@@ -227,7 +230,7 @@ def _learn_refund(desk: Desk, draft: Draft, attempt: Attempt, news: News) -> Non
     after = learn_refund(draft.case, before, news.heard, draft.now)
     _note(draft, attempt, attempt, news.heard, of_refund=True)
     if after.state in ("sending", "pending"):
-        tries = before.tries + (news.heard.repeat or news.heard.op is Op.QUERY or after.state == "pending")
+        tries = before.tries + (news.heard.repeat or news.heard.op is _OP.QUERY or after.state == "pending")
         after = changed(after, tries=tries, next_at=_refund_due(desk, draft.now, tries))
     else:
         after = changed(after, next_at=None)

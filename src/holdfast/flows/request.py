@@ -11,7 +11,7 @@ from holdfast.base.errors import ensure
 from holdfast.base.ids import AttemptId, RefundId, public
 from holdfast.base.limits import RAIL_CALL_TIMEOUT_S_MAX
 from holdfast.base.money import Money
-from holdfast.base.values import quick
+from holdfast.base.values import members, quick
 from holdfast.domains.payments.model import (
     Attempt,
     AttemptState,
@@ -32,6 +32,11 @@ from holdfast.domains.payments.rules.routing import RailOutcome, Ticket
 from holdfast.flows.desk import Desk
 from holdfast.flows.draft import Draft
 from holdfast.flows.news import News
+
+_OP: Final = members(Op)
+_OUTCOME: Final = members(RailOutcome)
+_SAID: Final = members(Said)
+_S: Final = members(AttemptState)
 
 _HASH_BYTES: Final = 16
 
@@ -56,11 +61,9 @@ def prepare(desk: Desk, draft: Draft, send: Send) -> Request | None:
     None: the rail takes no further call just now (it is noted in `Case.shut`), decide again.
     """
     ticket = None
-    first = send.op is Op.AUTHORIZE and not send.repeat
+    first = send.op is _OP.AUTHORIZE and not send.repeat
     if first and send.step is not None and send.step.rail != BALANCE_RAIL:
-        ticket = desk.router.started(
-            send.step.rail, now_s=desk.clock.monotonic_s(), last_resort=_nowhere_else(draft.case, send.step)
-        )
+        ticket = _enter(desk, draft.case, send.step)
         if ticket is None:
             _pass_over(desk, draft, send.step.rail)
             return None
@@ -83,6 +86,15 @@ def prepare(desk: Desk, draft: Draft, send: Send) -> Request | None:
     draft.set(next_step_at=draft.now, lease_until=draft.now + timedelta(seconds=desk.settings.lease_s))
     refund = None if send.refund is None else send.refund.id
     return Request(attempt.rail, order, attempt.id, send.repeat, ticket, refund, draft.now)
+
+
+def _enter(desk: Desk, case: Case, step: Step) -> Ticket | None:
+    """Ask the router for a call to the step's rail, as a last resort where no other rail is left."""
+    now_s = desk.clock.monotonic_s()
+    ticket = desk.router.started(step.rail, now_s=now_s)
+    if ticket is None and _nowhere_else(case, step):
+        ticket = desk.router.started(step.rail, now_s=now_s, last_resort=True)
+    return ticket
 
 
 def _pass_over(desk: Desk, draft: Draft, rail: str) -> None:
@@ -117,9 +129,9 @@ async def ask(desk: Desk, request: Request) -> News:
     finally:
         if request.ticket is not None:
             now_s = clock.monotonic_s()
-            outcome = RailOutcome.UNKNOWN if answer is None else _outcome(answer)
+            outcome = _OUTCOME.UNKNOWN if answer is None else _outcome(answer)
             desk.router.finished(request.ticket, outcome, latency_s=now_s - started_s, now_s=now_s)
-            if outcome in (RailOutcome.UNKNOWN, RailOutcome.ACCEPTED):
+            if outcome in (_OUTCOME.UNKNOWN, _OUTCOME.ACCEPTED):
                 desk.remember(request.attempt, request.ticket)
     news = heard(request.order.op, answer, asked_at=request.asked_at, repeat=request.repeat)
     return News(request.attempt, news, request.refund)
@@ -127,15 +139,15 @@ async def ask(desk: Desk, request: Request) -> News:
 
 def _outcome(answer: Answer) -> RailOutcome:
     said = answer.said
-    if said in (Said.AUTHORIZED, Said.CAPTURED):
-        return RailOutcome.OK
-    if said is Said.PENDING:
-        return RailOutcome.ACCEPTED
-    if said is Said.DECLINED:
-        return RailOutcome.DECLINED_BY_PAYER if answer.payer_fault else RailOutcome.FAILED
-    if said in (Said.NOT_SENT, Said.NOT_DONE):
-        return RailOutcome.NOT_SENT
-    return RailOutcome.UNKNOWN
+    if said in (_SAID.AUTHORIZED, _SAID.CAPTURED):
+        return _OUTCOME.OK
+    if said is _SAID.PENDING:
+        return _OUTCOME.ACCEPTED
+    if said is _SAID.DECLINED:
+        return _OUTCOME.DECLINED_BY_PAYER if answer.payer_fault else _OUTCOME.FAILED
+    if said in (_SAID.NOT_SENT, _SAID.NOT_DONE):
+        return _OUTCOME.NOT_SENT
+    return _OUTCOME.UNKNOWN
 
 
 def _open(desk: Desk, draft: Draft, step: Step) -> Attempt:
@@ -148,7 +160,7 @@ def _open(desk: Desk, draft: Draft, step: Step) -> Attempt:
         rail=step.rail,
         method=step.method,
         amount=payment.asked.amount,
-        state=AttemptState.NOT_SENT,
+        state=_S.NOT_SENT,
         evidence=Evidence.NONE,
         reference=public("att", id_),
         remote_id=None,
@@ -165,8 +177,8 @@ def _about_to_send(
     attempt: Attempt, send: Send, deadline: datetime, epoch: int | None, now: datetime
 ) -> Attempt:
     state = attempt.state
-    if send.refund is None and send.op is not Op.QUERY and not send.repeat:
-        state = attempt_after(state, f"send:{send.op.value}") or state
+    if send.refund is None and send.op is not _OP.QUERY and not send.repeat:
+        state = attempt_after(state, f"send:{send.op}") or state
     return changed(
         attempt,
         state=state,
@@ -174,9 +186,9 @@ def _about_to_send(
         deadline_at=deadline,
         requests=attempt.requests + 1,
         next_at=None,
-        sent_at=now if attempt.sent_at is None or state is AttemptState.SENDING else attempt.sent_at,
+        sent_at=now if attempt.sent_at is None or state is _S.SENDING else attempt.sent_at,
         last_op=send.op,
-        undoing=attempt.undoing or (send.op is Op.CANCEL and send.refund is None),
+        undoing=attempt.undoing or (send.op is _OP.CANCEL and send.refund is None),
         epoch=epoch if epoch is not None else attempt.epoch,
     )
 
@@ -190,16 +202,17 @@ def _deadline(desk: Desk, draft: Draft, attempt: Attempt) -> datetime:
     seconds = min(desk.traits[attempt.rail].timeout_s, RAIL_CALL_TIMEOUT_S_MAX)
     deadline = payment.asked.deadline_at
     if deadline is not None and now < deadline and payment.state not in FINAL:
-        tried = {a.rail for a in draft.case.attempts}
-        others = len({step.rail for step in payment.plan} - tried - {attempt.rail})
+        others = {step.rail for step in payment.plan}
+        others.discard(attempt.rail)
+        others.difference_update([a.rail for a in draft.case.attempts])
         left = (deadline - now).total_seconds()
-        seconds = min(seconds, max(settings.call_s_min, left / (others + 1)))
+        seconds = min(seconds, max(settings.call_s_min, left / (len(others) + 1)))
     return now + timedelta(seconds=seconds)
 
 
 def _order(draft: Draft, attempt: Attempt, send: Send, *, share_key: bool) -> Order:
     amount, name = _amount(attempt, send)
-    if send.op is Op.QUERY:
+    if send.op is _OP.QUERY:
         name = f"{name}.{attempt.requests}"
     whose = attempt.reference if not share_key else public("pay", draft.case.payment.id)
     return Order(
@@ -227,19 +240,19 @@ def _amount(attempt: Attempt, send: Send) -> tuple[Money, str]:
     """Return the amount of the request, and what distinguishes its key from others of the attempt."""
     refund: Refund | None = send.refund
     if refund is not None:
-        return refund.amount, f"{send.op.value}.{public('ref', refund.id)}"
-    if send.op is Op.CAPTURE and attempt.to_capture_minor:
+        return refund.amount, f"{send.op}.{public('ref', refund.id)}"
+    if send.op is _OP.CAPTURE and attempt.to_capture_minor:
         return Money(attempt.amount.asset, attempt.to_capture_minor), f"capture.{attempt.to_capture_minor}"
-    if send.op is Op.REFUND:
+    if send.op is _OP.REFUND:
         return Money(attempt.amount.asset, attempt.captured_minor), f"refund.{attempt.captured_minor}"
-    return attempt.amount, send.op.value
+    return attempt.amount, send.op
 
 
 def _record(attempt: Attempt, order: Order, send: Send, epoch: int | None, now: datetime) -> SendRecord:
     money = order.amount
-    payload = f"{order.op.value}|{order.reference}|{money.asset.code}|{money.amount_minor}|{order.token}"
+    payload = f"{order.op}|{order.reference}|{money.asset.code}|{money.amount_minor}|{order.token}"
     digest = blake2b(payload.encode(), digest_size=_HASH_BYTES).digest()
-    charges = send.op in (Op.AUTHORIZE, Op.CAPTURE)
+    charges = send.op in (_OP.AUTHORIZE, _OP.CAPTURE)
     return SendRecord(
         attempt.id,
         attempt.requests,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from holdfast.base.errors import Unavailable
@@ -10,6 +11,7 @@ from holdfast.base.ids import TransferId
 from holdfast.base.limits import BATCH_TRANSFERS_MAX
 from holdfast.base.money import Money
 from holdfast.domains.ledger.model import NewTransfer, Outcome, Posting, Unit
+from holdfast.domains.ledger.operations import Columns, PostgresLedger
 from holdfast.domains.ledger.ports import Ledger
 from holdfast.domains.payments.errors import BatchUnfinished, KeyClaimed, PaymentInvalid, TransferRefused
 from holdfast.flows import chart
@@ -87,14 +89,39 @@ async def transfers(
     """
     if all_or_none:
         return await ledger.post_together(wanted)
-    pieces = -(-len(wanted) // _PIECE_TRANSFERS_MAX)
-    size = -(-len(wanted) // pieces) if pieces else 1
     postings: list[Posting] = []
-    for start in range(0, len(wanted), size):
-        try:
-            postings += await ledger.post(wanted[start : start + size])
-        except Unavailable as error:
-            if postings:
-                raise BatchUnfinished from error
-            raise
+    for piece in _pieces(len(wanted), _PIECE_TRANSFERS_MAX):
+        with _unfinished(begun=bool(postings)):
+            postings += await ledger.post(wanted[piece])
     return postings
+
+
+async def columns(ledger: PostgresLedger, wanted: Columns) -> list[int]:
+    """Move money many times, as `transfers` does, given as columns; return the number of each `Outcome`."""
+    outcomes: list[int] = []
+    for piece in _pieces(len(wanted), BATCH_TRANSFERS_MAX):
+        part = Columns(
+            wanted.ids[16 * piece.start : 16 * piece.stop], wanted.debits[piece], wanted.credits[piece],
+            wanted.amounts[piece], wanted.asset, wanted.code,
+        )  # fmt: skip
+        with _unfinished(begun=bool(outcomes)):
+            outcomes += (await ledger.post_columns(part)).outcomes.tolist()
+    return outcomes
+
+
+def _pieces(count: int, most: int) -> list[slice]:
+    """Cut a list into pieces of about one size, none with more than `most`."""
+    pieces = -(-count // most)
+    size = -(-count // pieces) if pieces else 1
+    return [slice(start, start + size) for start in range(0, count, size)]
+
+
+@contextmanager
+def _unfinished(*, begun: bool) -> Iterator[None]:
+    """Say of what cannot be done now that a part of it has been, if so."""
+    try:
+        yield
+    except Unavailable as error:
+        if begun:
+            raise BatchUnfinished from error
+        raise

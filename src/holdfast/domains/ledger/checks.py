@@ -13,9 +13,11 @@ from holdfast.base.limits import (
     LINKED_TRANSFERS_MAX,
     METADATA_KEY_CHARS_MAX,
     METADATA_KEYS_MAX,
+    METADATA_SEALED_CHARS_MAX,
     METADATA_VALUE_CHARS_MAX,
     REFERENCE_CHARS_MAX,
 )
+from holdfast.base.sealed import is_sealed
 from holdfast.domains.ledger.errors import (
     AccountInvalid,
     BatchTooLarge,
@@ -65,7 +67,8 @@ def _check_metadata(t: NewTransfer) -> None:
     for key, value in t.metadata.items():
         if not isinstance(value, str) or "\0" in key or "\0" in value:
             raise MetadataTooLarge("Metadata maps texts to texts, without null characters.")
-        if len(key) > METADATA_KEY_CHARS_MAX or len(value) > METADATA_VALUE_CHARS_MAX:
+        most = METADATA_SEALED_CHARS_MAX if is_sealed(value) else METADATA_VALUE_CHARS_MAX
+        if len(key) > METADATA_KEY_CHARS_MAX or len(value) > most:
             raise MetadataTooLarge(
                 f"A metadata key has at most {METADATA_KEY_CHARS_MAX} characters, "
                 f"a value {METADATA_VALUE_CHARS_MAX}."

@@ -21,7 +21,7 @@ from holdfast.platform.db import Connection, Database
 
 __all__ = [
     "Archive", "Page", "Transfer", "account", "accounts", "archives", "balances", "entries", "find",
-    "statement", "transfers", "trial_balance",
+    "numbers_of", "statement", "transfers", "trial_balance",
 ]  # fmt: skip
 
 
@@ -165,6 +165,12 @@ async def account(database: Database, which: AccountId | str) -> AccountView:
     if not found:
         raise AccountMissing(f"There is no ledger account {which}.")
     return found[0]
+
+
+async def numbers_of(database: Database, names: Sequence[str]) -> dict[str, AccountId]:
+    """Return the numbers of accounts by name; one that does not exist is left out."""
+    async with database.connection() as connection:
+        return {view.code: view.number for view in await reading.accounts(connection, codes=names)}
 
 
 async def accounts(

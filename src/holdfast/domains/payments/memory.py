@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from heapq import heappop, heappush
 from typing import Any, Protocol
@@ -44,7 +44,7 @@ class Lane(Protocol):
 class Values:
     """Builds writes that carry the value itself in place of its row, for a `MemoryBook` alone.
 
-    What a drill writes is seldom read, and never by another process: it needs no rows.
+    What a drill writes is seldom read, and never by another process: it needs no rows, and no history.
     """
 
     @staticmethod
@@ -57,8 +57,8 @@ class Values:
         opening: Write, payment: Payment, attempt: Attempt, entry: JournalEntry
     ) -> tuple[Write, ...]:
         """Add `payment`, which its payer's balance paid by `attempt` as it opened."""
-        attempted, told = Write(store.ATTEMPT, (attempt,)), Write(store.JOURNAL, (entry,))
-        return Write(opening.statement, (payment,)), attempted, told
+        del entry
+        return Write(opening.statement, (payment,)), Write(store.ATTEMPT, (attempt,))
 
     @staticmethod
     def save_payment(payment: Payment) -> Write:
@@ -76,14 +76,10 @@ class Values:
         return Write(store.ATTEMPT, (attempt,))
 
     @staticmethod
-    def add_send(send: SendRecord) -> Write:
-        """Record a request before it is sent."""
-        return Write(store.SEND, (send,))
-
-    @staticmethod
-    def add_entry(entry: JournalEntry) -> Write:
-        """Add a line to a payment's journal."""
-        return Write(store.JOURNAL, (entry,))
+    def add_history(sends: Iterable[SendRecord], entries: Iterable[JournalEntry]) -> tuple[Write, ...]:
+        """Write nothing: what only people read has no reader in a drill."""
+        del sends, entries
+        return ()
 
     @staticmethod
     def save_refund(refund: Refund) -> Write:
@@ -107,6 +103,9 @@ class MemoryBook:
         self._stand_ins: dict[tuple[UUID, str], int] = {}
         self._of_merchant: dict[UUID, list[UUID]] = {}
         self._due: list[tuple[datetime, int, UUID]] = []
+        """When to look at payments. Where one is put off, its entry stays and is moved when it comes up."""
+        self._looked_at: dict[UUID, datetime] = {}
+        """The moment of the one entry of a payment that counts; earlier ones replace later ones."""
         for statement, apply in (
             (store.OPEN, self._open),
             (store.PAID, self._paid),
@@ -133,7 +132,7 @@ class MemoryBook:
         payment, attempt, entry = rows.paid_of(row)
         self._open((payment,))
         self._attempt((attempt,))
-        self._entry((entry,))
+        self._tell(entry)
 
     def _replan(self, row: Row) -> None:
         if len(row) > 1:
@@ -148,9 +147,14 @@ class MemoryBook:
             self._keep(rows.payment_of(rows.asked_row(there) + rows.plan_row(there) + row[1:]))
 
     def _keep(self, payment: Payment) -> None:
-        self._payments[payment.id] = payment
+        id_ = payment.id
+        self._payments[id_] = payment
         if payment.next_step_at is not None:
-            heappush(self._due, (_due_at(payment, payment.next_step_at), payment.version, payment.id))
+            due = _due_at(payment, payment.next_step_at)
+            there = self._looked_at.get(id_)
+            if there is None or due < there:
+                self._looked_at[id_] = due
+                heappush(self._due, (due, payment.version, id_))
 
     def _attempt(self, row: Row) -> None:
         attempt: Attempt = row[0] if len(row) == 1 else rows.attempt_of(row)
@@ -168,7 +172,7 @@ class MemoryBook:
         self._tokens[row[0]] = row
 
     def _send(self, row: Row) -> None:
-        send: SendRecord = row[0] if len(row) == 1 else rows.send_of(row)
+        send = rows.send_of(row)
         sends = self._sends.get(send.attempt_id)
         if sends is None:
             self._sends[send.attempt_id] = [send]
@@ -176,7 +180,9 @@ class MemoryBook:
             sends.append(send)
 
     def _entry(self, row: Row) -> None:
-        entry: JournalEntry = row[0] if len(row) == 1 else rows.journal_of(row)
+        self._tell(rows.journal_of(row))
+
+    def _tell(self, entry: JournalEntry) -> None:
         entries = self._journal.get(entry.payment_id)
         if entries is None:
             self._journal[entry.payment_id] = [entry]
@@ -283,13 +289,17 @@ class MemoryBook:
         """
         claimed: list[Case] = []
         while self._due and self._due[0][0] <= now and len(claimed) < limit:
-            _, version, id_ = heappop(self._due)
-            payment = self._payments[id_]
-            if payment.version != version or payment.next_step_at is None:
+            at, version, id_ = heappop(self._due)
+            if self._looked_at.get(id_) != at:
                 continue
-            taken = changed(payment, lease_until=lease_until, version=version + 1, driver=payment.driver + 1)
-            self._keep(taken)
-            claimed.append(self._case(taken))
+            del self._looked_at[id_]
+            payment = self._payments[id_]
+            if payment.version == version and payment.next_step_at is not None:
+                payment = changed(
+                    payment, lease_until=lease_until, version=version + 1, driver=payment.driver + 1
+                )
+                claimed.append(self._case(payment))
+            self._keep(payment)
         return claimed
 
     def standing(self) -> Iterator[Payment]:

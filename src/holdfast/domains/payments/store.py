@@ -6,7 +6,7 @@ that two who work on one payment never both succeed: the second finds out, reads
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -222,14 +222,10 @@ def save_token(payment: PaymentId, token: CaptureToken) -> Write:
     return Write(TOKEN, (payment, token.epoch, token.holder))
 
 
-def add_send(send: SendRecord) -> Write:
-    """Record a request before it is sent."""
-    return Write(SEND, rows.send_row(send))
-
-
-def add_entry(entry: JournalEntry) -> Write:
-    """Add a line to a payment's journal."""
-    return Write(JOURNAL, rows.journal_row(entry))
+def add_history(sends: Iterable[SendRecord], entries: Iterable[JournalEntry]) -> list[Write]:
+    """Record requests before they are sent, and add lines to a payment's journal."""
+    requests = [Write(SEND, rows.send_row(send)) for send in sends]
+    return requests + [Write(JOURNAL, rows.journal_row(entry)) for entry in entries]
 
 
 def save_refund(refund: Refund) -> Write:

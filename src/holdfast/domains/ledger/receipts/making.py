@@ -8,6 +8,7 @@ however many batches there are; only whoever comes first after many new batches 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from holdfast.base.errors import Broken, ensure
@@ -35,10 +36,14 @@ _MADE_AT_A_TIME: Final = 64
 """Subtrees computed between two writes: about 65,000 hashes in memory."""
 
 
-async def make_receipt(database: Database, transfer: TransferId, size: int | None = None) -> Document:
+async def make_receipt(
+    database: Database, transfer: TransferId, size: int | None = None, *, archive: Path | None = None
+) -> Document:
     """Return the receipt of a transfer under the root over the first `size` batches, the newest if None.
 
-    Raises: `TransferMissing`, `RootNotReached` when there are fewer batches, or its own comes later.
+    `archive`: the folder with archive files, for one that was moved there. Raises: `TransferMissing`,
+    `RootNotReached` when there are fewer batches, or its own comes later; `HistoryArchived`,
+    `ArchiveUnreadable`.
     """
     async with database.connection() as connection:
         seq = await store.seq_of(connection, transfer)
@@ -48,7 +53,7 @@ async def make_receipt(database: Database, transfer: TransferId, size: int | Non
         size = await _size(connection, size)
         if size < batch.number:
             raise RootNotReached(f"The transfer is in batch {batch.number:,}, which that root is not over.")
-        rows = await store.transfers(connection, batch)
+        rows = await store.transfers(connection, batch, archive)
         refusals = await store.refusals(connection, batch.number)
         path = [await _hash(connection, leaves) for leaves in tree.inclusion(batch.number - 1, size)]
     contents = [_content(row) for row in rows]

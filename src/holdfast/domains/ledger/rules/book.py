@@ -12,17 +12,15 @@ A decision is applied at once, and taken back by `undo` when its commit does not
 from __future__ import annotations
 
 import heapq
-import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.base.errors import Broken
 from holdfast.base.ids import AccountId, TransferId
 from holdfast.base.limits import AMOUNT_MINOR_MAX, MARK_ENTRIES, TURNOVER_MINOR_MAX
 from holdfast.base.money import ASSETS_BY_NUMBER
@@ -43,9 +41,6 @@ from holdfast.domains.ledger.rules.rulebook import (
 from holdfast.domains.ledger.rules.seen import Seen
 
 _PLACES_MIN: Final = 1024
-SNAPSHOT_MAGIC: Final = b"HFSNAP01"
-_HOLD: Final = struct.Struct("!16sqqhqq")
-_FOREVER: Final = -(2**63)
 
 
 NOT_LOOKED: Final = Looked()
@@ -398,48 +393,6 @@ class Book:
             self.sums[1, credit] += amount
         if pending_id is not None:
             del self.holds[pending_id]
-
-    def snapshot(self) -> list[bytes]:
-        """Return every balance and open hold, to be joined to one payload."""
-        n = self.count
-        holds = [
-            _HOLD.pack(
-                i.bytes, h.debit, h.credit, h.asset, h.amount,
-                _FOREVER if h.expires_at is None else chain.microseconds(h.expires_at),
-            )
-            for i, h in self.holds.items()
-        ]  # fmt: skip
-        arrays = (self.numbers, self.asset, self.rule, self.sums, self.entries)
-        return [
-            SNAPSHOT_MAGIC,
-            struct.pack("!qq", n, len(holds)),
-            *(np.ascontiguousarray(a[..., :n]).tobytes() for a in arrays),
-            *holds,
-        ]
-
-    def restore(self, payload: bytes) -> None:
-        """Start from a snapshot. Raises: `Broken` when it is none."""
-        view = memoryview(payload)
-        if bytes(view[:8]) != SNAPSHOT_MAGIC:
-            raise Broken("this snapshot of the ledger was not written by this version")
-        count, holds = struct.unpack_from("!qq", view, 8)
-        at = 24
-
-        def take(dtype: type, rows: int = 1) -> npt.NDArray[Any]:
-            nonlocal at
-            found: npt.NDArray[Any] = np.frombuffer(view, dtype, rows * count, at)
-            at += found.nbytes
-            return found
-
-        numbers, assets, rules = take(np.int64), take(np.int16), take(np.int8)
-        self.open(numbers, assets.astype(np.int64), rules.astype(np.int64))
-        self.sums[:, :count] = take(np.int64, 4).reshape(4, count)
-        self.entries[:count] = take(np.int64)
-        for _ in range(holds):
-            i, debit, credit, asset, amount, expires = _HOLD.unpack_from(view, at)
-            at += _HOLD.size
-            moment = None if expires == _FOREVER else chain.moment(expires)
-            self.reserve(UUID(bytes=i), Hold(debit, credit, asset, amount, moment))
 
 
 def expiry_id(pending: UUID) -> TransferId:

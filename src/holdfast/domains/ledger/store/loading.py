@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.base.errors import ensure
+from holdfast.domains.ledger.rules import snapshots
 from holdfast.domains.ledger.rules.book import Book
 from holdfast.domains.ledger.rules.rulebook import Hold
 from holdfast.domains.ledger.store import archived
@@ -55,7 +56,7 @@ async def load(connection: Connection) -> tuple[Book, Head]:
     row = await (await connection.execute(_SNAPSHOT, binary=True)).fetchone()
     if row is not None:
         since = row[0]
-        book.restore(row[1])
+        snapshots.restore(book, row[1])
     async for numbers, assets, rules in _accounts(connection, book.count):
         book.open(numbers, assets, rules)
     for place, closed, limit in await (await connection.execute(_CHANGED)).fetchall():

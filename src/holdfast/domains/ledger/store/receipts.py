@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
+import msgspec
+
+from holdfast.domains.ledger.errors import ArchiveUnreadable, HistoryArchived
+from holdfast.domains.ledger.store import files, lookup
+from holdfast.domains.ledger.store.segments import segment_of
 from holdfast.platform.db import Connection
 
 _COLUMNS: Final = """t.seq, t.id, t.debit, t.credit, t.amount, t.code, t.asset, t.kind,
        t.balancing, t.asked, t.held, t.pending_id, t.expires_at, t.metadata"""
-_SEQ: Final = "select seq from ledger.transfers where id = %s"
+_FILE: Final = "select file, sha256 from ledger.archives where segment = %s"
 _BATCH: Final = """
 select b.number, b.first_seq, b.at, b.transfers, b.root, b.hash, coalesce(p.hash, ''::bytea)
 from ledger.batches b left join ledger.batches p on p.number = b.number - 1
@@ -70,8 +76,7 @@ async def _rows(connection: Connection, query: str, *parameters: object) -> list
 
 async def seq_of(connection: Connection, transfer: UUID) -> int | None:
     """Return the number of a transfer, None when there is none with this id."""
-    rows = await _rows(connection, _SEQ, transfer)
-    return int(rows[0][0]) if rows else None
+    return await lookup.seq_of(connection, transfer)
 
 
 async def batch_of(connection: Connection, seq: int) -> Batch | None:
@@ -80,10 +85,42 @@ async def batch_of(connection: Connection, seq: int) -> Batch | None:
     return Batch(*rows[0]) if rows else None
 
 
-async def transfers(connection: Connection, batch: Batch) -> list[Row]:
-    """Return the transfers of a batch, in order."""
+async def transfers(connection: Connection, batch: Batch, archive: Path | None = None) -> list[Row]:
+    """Return the transfers of a batch, in order, from the files in `archive` where they were moved there.
+
+    Raises: `HistoryArchived` when the file is not at hand, `ArchiveUnreadable`.
+    """
     first = batch.first_seq
-    return [Row(*row) for row in await _rows(connection, _TRANSFERS, first, first + batch.transfers)]
+    rows = [Row(*row) for row in await _rows(connection, _TRANSFERS, first, first + batch.transfers)]
+    if len(rows) == batch.transfers:
+        return rows
+    for file, digest in await _rows(connection, _FILE, segment_of(first)):
+        path = None if archive is None else archive / file
+        if path is None or not path.is_file():
+            raise HistoryArchived(
+                f"It is in {file}, an archive. Name the folder that has it with --archive.", file=file
+            )
+        if files.digest(path)[0] != bytes(digest):
+            raise ArchiveUnreadable(f"{path} is not the file that was archived.")
+        return _from_file(path, batch.number)
+    return rows
+
+
+def _from_file(path: Path, batch: int) -> list[Row]:
+    """Read the transfers of a batch from an archive file. Takes seconds."""
+    for block in files.blocks(path):
+        if batch in block.batches["number"]:
+            return [_row(line) for line in files.transfer_lines(block, batch)]
+    return []
+
+
+def _row(line: files.TransferLine) -> Row:
+    metadata = None if line.metadata is msgspec.UNSET else msgspec.json.decode(line.metadata)
+    return Row(
+        line.seq, line.id, int(line.debit), int(line.credit), line.amount, line.code, line.asset,
+        files.KIND_NUMBERS[line.kind], None if line.balancing is None else files.SIDE_NUMBERS[line.balancing],
+        line.asked, line.held, line.pending_id, line.expires_at, metadata,
+    )  # fmt: skip
 
 
 async def refusals(connection: Connection, batch: int) -> list[tuple[UUID, int]]:

@@ -21,6 +21,7 @@ from holdfast.base.clock import Clock
 from holdfast.base.errors import HoldfastError
 from holdfast.base.limits import SEGMENT_TRANSFERS_MAX, SEGMENTS_BEHIND_MAX, SNAPSHOT_TRANSFERS
 from holdfast.domains.ledger.errors import WriterAway
+from holdfast.domains.ledger.rules import snapshots
 from holdfast.domains.ledger.rules.book import Book, Decided, Marks
 from holdfast.domains.ledger.store import behind as store
 from holdfast.domains.ledger.store.append import Head
@@ -142,7 +143,7 @@ class Behind:
         if self._marks_count < _MARKS_MAX:
             self._add(book.marks(decided, head.seq))
         if head.seq - self._snapshot_seq >= SNAPSHOT_TRANSFERS and self._snapshot is None:
-            self._snapshot = head, book.snapshot()
+            self._snapshot = head, snapshots.payload_of(book)
             self._snapshot_seq = head.seq
             self._wake.set()
 
@@ -208,7 +209,7 @@ class Behind:
     async def _session(self) -> AsyncIterator[Connection]:
         try:
             connection = await self._connect()
-        except psycopg.Error as error:
+        except (psycopg.Error, HoldfastError) as error:
             raise WriterAway from error
         try:
             yield connection

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from holdfast.base.values import quick
 from holdfast.domains.payments.model import Attempt, Op, Refund, Step
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Send:
     """Send a request.
@@ -26,6 +28,7 @@ class Send:
     """The refund that it carries out or asks about; else it concerns the attempt itself."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class PayFromBalance:
     """Move the money from the payer's balance to the merchant, now and for good."""
@@ -33,6 +36,7 @@ class PayFromBalance:
     step: Step
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Keep:
     """Keep this attempt's charge: the merchant is paid."""
@@ -40,6 +44,7 @@ class Keep:
     attempt: Attempt
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Held:
     """The money is held and the merchant is to capture it."""
@@ -57,6 +62,7 @@ class Owe:
     """The wallet paid, and no funding came: the payer owes it."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class End:
     """It is over and nothing is kept. `event` is the life cycle's word."""
@@ -66,6 +72,7 @@ class End:
     message: str
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Wait:
     """Nothing to do before `until`. `doubt`: it waits for something that is in doubt."""

@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from holdfast.base.limits import ATTEMPTS_PER_PAYMENT_MAX
+from holdfast.base.values import members
 from holdfast.domains.payments.model import Attempt, AttemptState, Case, Op, PaymentState, Step
 from holdfast.domains.payments.ports import FenceClass, RailTraits
 from holdfast.domains.payments.rules.actions import (
@@ -41,7 +42,7 @@ BALANCE_RAIL: Final = "book"
 STAND_IN: Final = "stand-in"
 """In `Case.shut`: the payer's stand-in limit is used up."""
 
-_S: Final = AttemptState
+_S: Final = members(AttemptState)
 _ASKABLE: Final = frozenset({_S.UNKNOWN, _S.PENDING, _S.CAPTURING, _S.CANCELING})
 
 

@@ -13,11 +13,15 @@ from datetime import datetime
 from typing import Final
 
 from holdfast.base.money import Money
-from holdfast.base.values import quick
+from holdfast.base.values import members, quick
 from holdfast.domains.payments.model import Attempt, AttemptState, Evidence, Op, changed
 from holdfast.domains.payments.ports import Answer, RailTraits, Said
 from holdfast.domains.payments.rules.lifecycle import attempt_after
 from holdfast.domains.payments.rules.settings import Rules
+
+_SAID: Final = members(Said)
+_OP: Final = members(Op)
+_S: Final = members(AttemptState)
 
 
 @quick
@@ -49,7 +53,7 @@ def heard(op: Op, answer: Answer, *, asked_at: datetime, repeat: bool) -> Heard:
     return Heard(
         op,
         answer.said,
-        Evidence.TIMEOUT if answer.said is Said.UNKNOWN else answer.evidence,
+        Evidence.TIMEOUT if answer.said is _SAID.UNKNOWN else answer.evidence,
         asked_at,
         repeat,
         answer.remote_id,
@@ -61,37 +65,36 @@ def heard(op: Op, answer: Answer, *, asked_at: datetime, repeat: bool) -> Heard:
     )
 
 
-_OF_A_HOLD: Final = (Said.AUTHORIZED, Said.CAPTURED)
-_S: Final = AttemptState
+_OF_A_HOLD: Final = (_SAID.AUTHORIZED, _SAID.CAPTURED)
 
 
 def event_of(attempt: Attempt, news: Heard, traits: RailTraits, rules: Rules) -> str:
     """Return the name of `news` in the life cycle's table."""
     said = news.said
-    if said is Said.NOT_FOUND and _not_found_is_final(attempt, news, traits, rules):
+    if said is _SAID.NOT_FOUND and _not_found_is_final(attempt, news, traits, rules):
         return "expired"
     if (
-        said is Said.REFUNDED
+        said is _SAID.REFUNDED
         and news.amount is not None
         and news.amount.amount_minor < attempt.captured_minor
     ):
         return "told:partly_refunded"
-    if said is Said.UNKNOWN and not rules.r2_no_answer_is_unknown:
-        return f"{news.op.value if news.op else 'told'}:declined"
-    if news.op is None or news.op is Op.QUERY:
-        return f"told:{said.value}"
-    if news.op is Op.AUTHORIZE and news.repeat:
-        return f"repeat:{said.value}"
-    if news.repeat and said in (Said.NOT_SENT, Said.NOT_DONE):
+    if said is _SAID.UNKNOWN and not rules.r2_no_answer_is_unknown:
+        return f"{news.op or 'told'}:declined"
+    if news.op is None or news.op is _OP.QUERY:
+        return f"told:{said}"
+    if news.op is _OP.AUTHORIZE and news.repeat:
+        return f"repeat:{said}"
+    if news.repeat and said in (_SAID.NOT_SENT, _SAID.NOT_DONE):
         return "repeat:nothing"
-    return f"{news.op.value}:{said.value}"
+    return f"{news.op}:{said}"
 
 
 def _not_found_is_final(attempt: Attempt, news: Heard, traits: RailTraits, rules: Rules) -> bool:
     """Whether "no such payment" proves that this attempt can never charge."""
-    if news.op is Op.CANCEL:
+    if news.op is _OP.CANCEL:
         return not rules.r3_cancel_fences_only_what_is_known
-    if news.op is not Op.QUERY:
+    if news.op is not _OP.QUERY:
         return False
     if not rules.r3_not_found_is_no_fence:
         return True
@@ -110,11 +113,11 @@ def given_back(attempt: Attempt, news: Heard) -> Heard:
     A rail may answer a refund with an error, keep that answer for its key, and have done it: then only asking
     tells.
     """
-    if attempt.state is not _S.RETURNING or news.said is not Said.CAPTURED or news.op is not Op.QUERY:
+    if attempt.state is not _S.RETURNING or news.said is not _SAID.CAPTURED or news.op is not _OP.QUERY:
         return news
     if not 0 < attempt.captured_minor <= news.refunded_minor:
         return news
-    return changed(news, said=Said.REFUNDED, amount=Money(attempt.amount.asset, news.refunded_minor))
+    return changed(news, said=_SAID.REFUNDED, amount=Money(attempt.amount.asset, news.refunded_minor))
 
 
 def learn(attempt: Attempt, news: Heard, traits: RailTraits, rules: Rules, now: datetime) -> Attempt:
@@ -122,7 +125,7 @@ def learn(attempt: Attempt, news: Heard, traits: RailTraits, rules: Rules, now: 
     event = event_of(attempt, news, traits, rules)
     after = attempt_after(attempt.state, event)
     sure = after is not None
-    if after is None and news.said is Said.CAPTURED:
+    if after is None and news.said is _SAID.CAPTURED:
         after = _contradicted(attempt, news)
     if not rules.r5_evidence_only_strengthens:
         after = _naively(news) or after
@@ -138,11 +141,11 @@ def _contradicted(attempt: Attempt, news: Heard) -> AttemptState | None:
 
 def _naively(news: Heard) -> AttemptState | None:
     return {
-        Said.AUTHORIZED: _S.AUTHORIZED,
-        Said.CAPTURED: _S.CAPTURED,
-        Said.DECLINED: _S.DECLINED,
-        Said.CANCELED: _S.CANCELED,
-        Said.NOT_FOUND: _S.CANCELED if news.op is not Op.REFUND else None,
+        _SAID.AUTHORIZED: _S.AUTHORIZED,
+        _SAID.CAPTURED: _S.CAPTURED,
+        _SAID.DECLINED: _S.DECLINED,
+        _SAID.CANCELED: _S.CANCELED,
+        _SAID.NOT_FOUND: _S.CANCELED if news.op is not _OP.REFUND else None,
     }.get(news.said)
 
 
@@ -152,7 +155,7 @@ def _noted(attempt: Attempt, news: Heard, now: datetime) -> Attempt:
     agrees = news.said.value == attempt.state.value
     evidence = max(attempt.evidence, news.evidence) if agrees else attempt.evidence
     verified = attempt.verified or (
-        news.op is Op.QUERY and news.said is Said.CAPTURED and attempt.state is _S.CAPTURED
+        news.op is _OP.QUERY and news.said is _SAID.CAPTURED and attempt.state is _S.CAPTURED
     )
     if (remote_id, evidence, verified) == (attempt.remote_id, attempt.evidence, attempt.verified):
         return attempt
@@ -166,7 +169,7 @@ def _moved(
     conflict = attempt.conflict
     if news.said in _OF_A_HOLD and news.amount is not None:
         wanted = attempt.amount.amount_minor
-        if news.said is Said.CAPTURED and attempt.to_capture_minor:
+        if news.said is _SAID.CAPTURED and attempt.to_capture_minor:
             wanted = attempt.to_capture_minor
         same = news.amount.asset == attempt.amount.asset and news.amount.amount_minor == wanted
         conflict = conflict or (not same and rules.r5_amounts_must_agree)
@@ -191,7 +194,7 @@ def _moved(
         captured_minor=taken,
         conflict=conflict,
         payer_fault=news.payer_fault,
-        verified=after is _S.CAPTURED and (sure or news.op is Op.QUERY),
+        verified=after is _S.CAPTURED and (sure or news.op is _OP.QUERY),
         tries=attempt.tries if after is attempt.state else 0,
         next_at=None,
     )

@@ -17,6 +17,7 @@ whether a regime began 1000 or 1100 outcomes ago makes no difference to anybody.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import exp, sqrt
 from random import Random
 
@@ -149,7 +150,7 @@ class ChangingRate:
         """Return the believed rate, 0 to 1."""
         self._age(hazard)
         if self._mean < 0.0:
-            self._mean = sum(w * s / (s + f) for w, s, f in zip(self._w, self._s, self._f, strict=True))
+            self._mean = sum([w * s / (s + f) for w, s, f in zip(self._w, self._s, self._f, strict=True)])
         return self._fresh * self._a / (self._a + self._b) + (1.0 - self._fresh) * self._mean
 
     def spread(self, hazard: float) -> float:
@@ -173,12 +174,9 @@ class ChangingRate:
     def _merge(self) -> None:
         """Merge the two old neighbours that differ least in age; the likelier one's counts stand for both."""
         s, f, w = self._s, self._f, self._w
-        ages = [a + b for a, b in zip(s, f, strict=True)]
-        best, least = 0, float("inf")
-        for i in range(len(ages) - 1 - self._recent):
-            ratio = ages[i] / ages[i + 1]
-            if ratio < least:
-                best, least = i, ratio
+        ages = [a + b for a, b in zip(s, f, strict=True)][: len(s) - self._recent]
+        ratios = [older / younger for older, younger in pairwise(ages)]
+        best = ratios.index(min(ratios)) if ratios else 0
         lesser = best + 1 if w[best] >= w[best + 1] else best
         w[best + (lesser == best)] += w[lesser]
         for column in (s, f, w):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from holdfast.base.values import quick
 from holdfast.domains.payments.ports import FenceClass
 from holdfast.domains.payments.rules.breaker import BreakerSettings, BreakerState
 from holdfast.domains.payments.rules.bulkhead import BulkheadSettings
@@ -29,6 +30,7 @@ class RailOutcome(StrEnum):
     """It could not be reached."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Offer:
     """One way to pay: a method on a rail.
