@@ -358,6 +358,22 @@ def test_text_may_hold_whatever_json_can_carry(
     assert kept == {"x": reference} | ({"reference": reference} if reference else {})
 
 
+def test_what_is_written_beside_a_transfer_enters_the_ledger_sealed(
+    server: Server, api: Api, shop: Shop
+) -> None:
+    """A payer can be erased then. Sent again, it is still known as the same."""
+    secret = uuid4().hex
+    asked = {"transfers": [item(shop, 5, reference=secret, metadata={"who": secret}, id=str(uuid4()))]}
+    assert outcomes(api.post(PATH, asked).json()) == ["posted"]
+    assert outcomes(api.post(PATH, asked).json()) == ["exists"]
+    with psycopg.connect(server.dsn) as connection:
+        found = connection.execute(
+            "select metadata::text from ledger.transfers where metadata is not null"
+        ).fetchall()
+    assert found
+    assert secret not in str(found)
+
+
 def encoded(items: Sequence[dict[str, Any]]) -> bytes:
     return msgspec.json.encode({"transfers": items})
 

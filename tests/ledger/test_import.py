@@ -129,6 +129,35 @@ def test_ndjson_is_posted_line_by_line_and_amounts_may_be_minor_units(books: str
     ]  # fmt: skip
 
 
+def test_what_is_said_beside_a_payers_transfer_enters_the_ledger_sealed(books: str, tmp_path: Path) -> None:
+    """As over the API: it may be about a person, and can then be erased."""
+    payer = NewAccount(AccountId(31), "payer:pyr_00000000000000000000000001:CNY", "CNY")
+
+    async def ready() -> None:
+        database = Database(books)
+        await database.open()
+        seat = Seat(database)
+        await PostgresLedger(database, seat).open_accounts([payer])
+        await seat.close()
+        await database.close()
+
+    asyncio.run(ready())
+    file = tmp_path / "in.csv"
+    line = "{},{},1,CNY,Mei Lin\n"
+    pairs = [("world:CNY", payer.code), (payer.code, "ann"), ("ann", "31"), ("world:CNY", "ann")]
+    file.write_text(
+        "debit,credit,amount,asset,metadata.who\n" + "".join(line.format(*pair) for pair in pairs)
+    )
+    assert run(books, tmp_path, file)[0] == 0
+    told = [row[5]["who"] for row in rows(books)]
+    assert [text.startswith("sealed:") for text in told] == [True, True, True, False]
+    assert "Mei Lin" not in "".join(told[:3])
+    assert run(books, tmp_path, file, "--name", "again")[0] == 0
+    (tmp_path / "in.csv.import").unlink()
+    code, said = run(books, tmp_path, file)
+    assert (code, len(rows(books))) == (0, 8), said
+
+
 CSV: list[tuple[str, str]] = [
     ("world:CNY,ann,1.234,CNY,,", "up to 2 decimal places"),
     ("world:CNY,ann,-1,CNY,,", "no amount"),

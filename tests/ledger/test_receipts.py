@@ -176,7 +176,7 @@ async def test_every_transfer_has_a_receipt_that_leads_to_the_published_root(boo
     root = await receipts.published_root(books)
     assert root.size > 30
     kinds = set()
-    for transfer in (await ids(books))[::7]:
+    for transfer in (await ids(books))[::2]:
         document = json.loads(json.dumps(await receipts.make_receipt(books, transfer)))
         proven = receipts.verify_receipt(document, [root])
         kinds.add(proven.transfer.kind_name)

@@ -56,7 +56,7 @@ BATCH_BODY_BYTES_MAX: Final = 8 * 1024 * 1024
 
 BATCHES_AT_WORK_MAX: Final = 8
 BATCHES_PER_MERCHANT_MAX: Final = 4
-"""Such requests at work in one process, and of one merchant: each takes up to 30 MB and 60 ms of its time."""
+"""Such requests at work in one process, and of one merchant: each takes up to 30 MB and 30 ms of its time."""
 
 BATCH_SLICE_TRANSFERS: Final = 1_000
 """Transfers of such a request prepared at a stretch: other requests wait a few ms for them at most."""

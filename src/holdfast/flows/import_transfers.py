@@ -9,7 +9,7 @@ anything of the part is posted, and whoever comes to the part again finds it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -22,11 +22,13 @@ from holdfast.domains.ledger import queries
 from holdfast.domains.ledger.model import NewTransfer, Outcome, Posting, Unit
 from holdfast.domains.ledger.ports import CommitLane, Ledger
 from holdfast.flows.transfer import WORDS
-from holdfast.platform import idempotency
+from holdfast.platform import idempotency, seals
 from holdfast.platform.db import Database, DatabaseError
 
 PART_LINES: Final = 1 << 15
 _CALLER: Final = "import"
+_PAYER: Final = "payer:"
+"""What names of payers' accounts begin with (`chart`); their public id follows."""
 _PAUSE_S: Final = 0.5
 _VERSION_7, _VARIANT = 7, 2
 _TIME_AT: Final = 80
@@ -68,24 +70,40 @@ def line_id(identity: bytes, time_ms: int, number: int) -> TransferId:
 
 
 class Accounts:
-    """Numbers of accounts by name, each looked up once; so many are kept."""
+    """Names and numbers of accounts, each looked up once; so many are kept."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._numbers: dict[str, AccountId] = {}
+        self._names: dict[AccountId, str] = {}
 
     async def find(self, lines: Sequence[Asked]) -> None:
-        """Look up the names in these lines."""
+        """Look up the accounts that these lines name, and whose those are beside which something is said."""
         if len(self._numbers) > IMPORT_NAMES_KEPT_MAX:
             self._numbers.clear()
-        names = {name for line in lines for name in (line.debit, line.credit)}
-        new = [name for name in names if name not in self._numbers and not _is_number(name)]
-        if new:
-            self._numbers |= await queries.numbers_of(self._database, new)
+            self._names.clear()
+        named = {name for line in lines for name in (line.debit, line.credit)}
+        told = {name for line in lines if line.metadata for name in (line.debit, line.credit)}
+        names = [name for name in named if not _is_number(name) and name not in self._numbers]
+        numbers = [AccountId(int(name)) for name in told if _is_number(name)]
+        numbers = [number for number in numbers if number not in self._names]
+        if names or numbers:
+            self._names |= dict.fromkeys(numbers, "")
+            found = await queries.names_of(self._database, names=names, numbers=numbers)
+            self._names |= found
+            self._numbers |= {name: number for number, name in found.items()}
 
     def number(self, which: str) -> AccountId | None:
         """Return the number of an account; None when there is none of that name."""
         return AccountId(int(which)) if _is_number(which) else self._numbers.get(which)
+
+    def subject(self, line: Asked) -> str | None:
+        """Return the public id of the payer whom a line is about: the one who gives, else who gets."""
+        for which in (line.debit, line.credit):
+            name = self._names.get(AccountId(int(which)), "") if _is_number(which) else which
+            if name.startswith(_PAYER):
+                return name.removeprefix(_PAYER).partition(":")[0]
+        return None
 
 
 def _is_number(which: str) -> bool:
@@ -140,19 +158,26 @@ class Importer:
         for part in [part for part in self.times if part < min(parts)]:
             del self.times[part]
         latest_ms = int(self._clock.now().timestamp() * 1000) + CLOCK_AHEAD_MS_MAX
-        told: list[Told | None] = []
-        wanted: list[NewTransfer] = []
-        own: list[bool] = []
-        for line in lines:
-            made = self._transfer(line, latest_ms)
-            if isinstance(made, Told):
-                told.append(made)
-            else:
-                told.append(None)
-                wanted.append(made)
-                own.append(line.id is not None)
-        postings = iter(await self._told(wanted, own))
-        return [one or next(postings) for one in told]
+        made = [(line, self._transfer(line, latest_ms)) for line in lines]
+        wanted = [(line, one) for line, one in made if isinstance(one, NewTransfer)]
+        told = iter(await self._told(await self._sealed(wanted), [line.id is not None for line, _ in wanted]))
+        return [next(told) if isinstance(one, NewTransfer) else one for _, one in made]
+
+    async def _sealed(self, wanted: Sequence[tuple[Asked, NewTransfer]]) -> list[NewTransfer]:
+        """Return transfers with what is said beside them sealed for the payer whom it is about."""
+        notes: list[seals.Note] = []
+        places: list[int] = []
+        for place, (line, one) in enumerate(wanted):
+            subject = self.accounts.subject(line) if line.metadata else None
+            if subject is not None:
+                notes.append(seals.Note(subject, one.id, line.metadata))
+                places.append(place)
+        found = [one for _, one in wanted]
+        for place, said in zip(
+            places, await seals.seal(self._database, notes, now=self._clock.now()), strict=True
+        ):
+            found[place] = replace(found[place], metadata=said)
+        return found
 
     def _transfer(self, line: Asked, latest_ms: int) -> NewTransfer | Told:
         debit, credit = self.accounts.number(line.debit), self.accounts.number(line.credit)

@@ -21,7 +21,7 @@ from holdfast.platform.db import Connection, Database
 
 __all__ = [
     "Archive", "Page", "Transfer", "account", "accounts", "archives", "balances", "entries", "find",
-    "numbers_of", "statement", "transfers", "trial_balance",
+    "names_of", "statement", "transfers", "trial_balance",
 ]  # fmt: skip
 
 
@@ -167,10 +167,13 @@ async def account(database: Database, which: AccountId | str) -> AccountView:
     return found[0]
 
 
-async def numbers_of(database: Database, names: Sequence[str]) -> dict[str, AccountId]:
-    """Return the numbers of accounts by name; one that does not exist is left out."""
+async def names_of(
+    database: Database, *, names: Sequence[str] = (), numbers: Sequence[AccountId] = ()
+) -> dict[AccountId, str]:
+    """Return the names of accounts by number: of those that have these names, or these numbers."""
     async with database.connection() as connection:
-        return {view.code: view.number for view in await reading.accounts(connection, codes=names)}
+        found = await reading.accounts(connection, numbers=numbers, codes=names)
+    return {view.number: view.code for view in found}
 
 
 async def accounts(
