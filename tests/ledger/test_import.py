@@ -109,9 +109,8 @@ def test_a_csv_file_is_posted_line_by_line(books: str, tmp_path: Path) -> None:
     assert (code, "nothing left to do" in said) == (0, True), said
     code, said = run(books, tmp_path, file, "--name", "again")
     assert (code, "2 posted, 1 stood already" in said) == (0, True), said
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "data", "in.csv", "in.csv.again.import", "in.csv.import",
-    ]  # fmt: skip
+    beside = {path.name for path in tmp_path.iterdir()} - {"data"}
+    assert beside == {"in.csv", "in.csv.again.import", "in.csv.import"}
 
 
 def test_ndjson_is_posted_line_by_line_and_amounts_may_be_minor_units(books: str, tmp_path: Path) -> None:

@@ -402,12 +402,7 @@ class Forwarder:
 
     async def post(self, groups: Sequence[Group], deadline_s: float) -> list[Posting]:
         """Have the writer post chains. Raises also: as `submit`, `BatchTooLarge`."""
-        count = 0
-        for group in groups:
-            if len(group.transfers) > LINKED_TRANSFERS_MAX:
-                raise ChainTooLong
-            count += len(group.transfers)
-        if count > BATCH_TRANSFERS_MAX:
+        if sum(len(group.transfers) for group in groups) > BATCH_TRANSFERS_MAX:
             raise BatchTooLarge
         body = wire.encode_groups(groups)
         return read_answer(wire.read_postings, await self._connected()[0].call(Kind.POST, body, deadline_s))

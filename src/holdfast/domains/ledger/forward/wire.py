@@ -155,6 +155,8 @@ _Transfer = tuple[
 ]  # fmt: skip
 """The fields of `NewTransfer`, in its order."""
 _Chain = Annotated[list[_Transfer], Meta(max_length=LINKED_TRANSFERS_MAX)]
+_Together = Annotated[list[_Transfer], Meta(max_length=BATCH_TRANSFERS_MAX)]
+"""A chain of a list, which may be as long as a batch."""
 _Row = Annotated[list[bytes | None], Meta(max_length=FORWARD_COLUMNS_MAX)]
 _Writes = Annotated[list[tuple[_Name, _Row]], Meta(max_length=FORWARD_ROWS_MAX)]
 _Key = Annotated[list[str | int | tuple[UUID]], Meta(max_length=FORWARD_COLUMNS_MAX)]
@@ -164,7 +166,7 @@ The number has no bounds here: beside them msgspec 0.22 misreads the length of t
 """
 _Guards = Annotated[list[tuple[_Name, _Row, _Key, bool]], Meta(max_length=FORWARD_ROWS_MAX)]
 _Unit = tuple[_Chain, _Writes, _Writes, _Guards, bool]
-_Groups = Annotated[list[tuple[_Chain, bool]], Meta(max_length=BATCH_TRANSFERS_MAX)]
+_Groups = Annotated[list[tuple[_Together, bool]], Meta(max_length=BATCH_TRANSFERS_MAX)]
 _Accounts = Annotated[
     list[tuple[_Int64, _Name, _Name, Rule, _Int64]], Meta(max_length=FORWARD_ACCOUNTS_MAX)
 ]  # the fields of `NewAccount`, in its order

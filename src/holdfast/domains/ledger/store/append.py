@@ -15,16 +15,25 @@ from holdfast.platform import arrays
 from holdfast.platform.arrays import Packed
 from holdfast.platform.exchange import Command
 
+APPEND_PLAIN: Final = """
+insert into ledger.transfers (seq, at, debit, credit, amount, id, code, asset, kind)
+select a.base + i, a.at, a.debit[i], a.credit[i], a.amount[i], a.id[i], a.code[i], a.asset[i], a.kind[i]
+from (select %b::bigint - 1 as base, %b::timestamptz as at, %b::uuid[] as id, %b::bigint[] as debit,
+             %b::bigint[] as credit, %b::bigint[] as amount, %b::integer[] as code, %b::smallint[] as asset,
+             %b::smallint[] as kind) a,
+     generate_series(1, cardinality(a.id)) as i"""
+"""For transfers that have nothing more: an element of fixed size, without nulls, is found at once."""
 APPEND: Final = """
 insert into ledger.transfers (seq, at, debit, credit, amount, id, code, asset, kind,
                               balancing, asked, held, pending_id, expires_at, metadata)
-select a.base + i, a.at, a.debit[i], a.credit[i], a.amount[i], a.id[i], a.code[i], a.asset[i], a.kind[i],
-       a.balancing[i], a.asked[i], a.held[i], a.pending_id[i], a.expires_at[i], a.metadata[i]
-from (select %b::bigint - 1 as base, %b::timestamptz as at, %b::uuid[] as id, %b::bigint[] as debit,
-             %b::bigint[] as credit, %b::bigint[] as amount, %b::integer[] as code, %b::smallint[] as asset,
-             %b::smallint[] as kind, %b::smallint[] as balancing, %b::bigint[] as asked, %b::bigint[] as held,
-             %b::uuid[] as pending_id, %b::timestamptz[] as expires_at, %b::jsonb[] as metadata) a,
-     generate_series(1, cardinality(a.id)) as i"""
+select a.base + u.place, a.at, u.debit, u.credit, u.amount, u.id, u.code, u.asset, u.kind,
+       u.balancing, u.asked, u.held, u.pending_id, u.expires_at, u.metadata
+from (select %b::bigint - 1 as base, %b::timestamptz as at) a,
+     unnest(%b::uuid[], %b::bigint[], %b::bigint[], %b::bigint[], %b::integer[], %b::smallint[],
+            %b::smallint[], %b::smallint[], %b::bigint[], %b::bigint[], %b::uuid[], %b::timestamptz[],
+            %b::jsonb[]) with ordinality
+         as u (id, debit, credit, amount, code, asset, kind,
+               balancing, asked, held, pending_id, expires_at, metadata, place)"""
 REFUSE: Final = """
 insert into ledger.refusals (id, batch, position, at, outcome)
 select u.id, %b::bigint, u.position - 1, %b::timestamptz, u.outcome
@@ -45,7 +54,6 @@ _EXTRA_COLUMNS: Final[tuple[tuple[str, Callable[[Extra], Any]], ...]] = (
     ("timestamptz", lambda e: e.expires_at),
     ("jsonb", lambda e: e.metadata),
 )
-_NO_EXTRAS: Final = (None,) * len(_EXTRA_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +91,8 @@ def commands(
     moment = arrays.time(at)
     made: list[Command] = []
     if len(rows):
-        made.append((APPEND, (_big(first_seq), moment, *_columns(decided))))
+        sql = APPEND if decided.extras else APPEND_PLAIN
+        made.append((sql, (_big(first_seq), moment, *_columns(decided))))
     if refused:
         ids = arrays.uuids(arrays.uuid_bytes(i for i, _ in refused))
         made.append((REFUSE, (_big(number), moment, ids, arrays.smallints([o for _, o in refused]))))
@@ -112,7 +121,7 @@ def _columns(decided: Decided) -> tuple[Packed | None, ...]:
         arrays.smallints(rows["kind"]),
     )
     if not extras:
-        return (*fixed, *_NO_EXTRAS)
+        return fixed
     ordered = [extras.get(position) for position in range(len(rows))]
     return (
         *fixed,
