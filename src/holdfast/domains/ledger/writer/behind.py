@@ -103,8 +103,7 @@ class Behind:
         """Write the marks that wait, and stop."""
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait([self._task])
         if self._connection is not None and not self._connection.closed:
             with contextlib.suppress(psycopg.Error):
                 await self._write_marks(self._connection)
@@ -221,7 +220,8 @@ class Behind:
     async def _run(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), _ROUND_S)
+                async with asyncio.timeout(_ROUND_S):
+                    await self._wake.wait()
             self._wake.clear()
             try:
                 if self._connection is None or self._connection.closed:

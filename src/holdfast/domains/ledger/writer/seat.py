@@ -281,8 +281,7 @@ class Seat:
         """Commit what is waiting, and leave the seat to another."""
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait([self._task])
             self._task = None
         await self._drop()
         if self._own_folder is not None:
@@ -305,7 +304,8 @@ class Seat:
                     _log.warning("the ledger's seat waits", why=str(error))
                 self._hurry.clear()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._hurried(), WRITER_RENEW_S)
+                    async with asyncio.timeout(WRITER_RENEW_S):
+                        await self._hurried()
         finally:
             if connection is not None:
                 if self._epoch and not connection.closed:
@@ -358,8 +358,7 @@ class Seat:
             lane = await self._read(epoch)
         finally:
             renewing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await renewing
+            await asyncio.wait([renewing])  # which lets a cancellation of this task through
         self._token = token
         self._enter(WritersDoor(lane, self._clock))
         metrics.LEDGER_ELECTIONS.inc()
