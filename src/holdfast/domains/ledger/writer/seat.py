@@ -212,10 +212,12 @@ class Seat:
             raise ChainTooLong(f"A unit has at most {LINKED_TRANSFERS_MAX} transfers.")
         for t in transfers:
             check_transfer(t)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + deadline_s
         if self._door is not None:
             with contextlib.suppress(WriterAway):
                 return await self._door.submit(unit, deadline_s)
-        return await self._ask(lambda door, left_s: door.submit(unit, left_s), deadline_s)
+        return await self._ask(lambda door, left_s: door.submit(unit, left_s), until - loop.time())
 
     async def post(self, groups: Sequence[Group], deadline_s: float = LEDGER_DEADLINE_S) -> list[Posting]:
         """Post chains of transfers in one durable commit; an answer for each. Raises: as `submit`."""

@@ -1,0 +1,273 @@
+"""What the ledger's reading statements mean on the simulated database, and what is written behind.
+
+Nothing is ever archived there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+from psycopg import errors
+
+from holdfast.domains.ledger.store import archived, behind, loading, lookup, segments
+from holdfast.platform import arrays
+from tests.ledger.sim.binary import array, integer, moment
+from tests.ledger.sim.postgres import Reply, Transaction
+from tests.ledger.sim.statements import Account, BatchRow, Head, Meaning, Segment, Transfer, nothing
+
+_POSTED, _PENDING = 0, 1
+_SETTLES = (2, 3, 4)
+_PLACES_AT_ONCE = 65536
+
+
+def _head(tx: Transaction, _: Sequence[Any]) -> Reply:
+    return Reply([tuple(tx.get("head", 1))], 1)
+
+
+def _snapshot(tx: Transaction, _: Sequence[Any]) -> Reply:
+    snapshots = tx.scan("snapshots")
+    if not snapshots:
+        return Reply()
+    newest = max(snapshots)
+    return Reply([(newest, snapshots[newest][2])], 1)
+
+
+def _accounts(tx: Transaction, parameters: Sequence[Any]) -> Reply:
+    low = integer(parameters[0])
+    some: list[Account] = sorted(
+        (a for a in tx.scan("accounts").values() if low <= a.place < low + _PLACES_AT_ONCE),
+        key=lambda a: a.place,
+    )
+    columns = ([a.number for a in some], [a.asset for a in some], [a.rule for a in some])
+    return Reply([tuple(arrays.bigints(c) if c else None for c in columns)], 1)
+
+
+def _changed(tx: Transaction, _: Sequence[Any]) -> Reply:
+    found: Iterable[Account] = tx.scan("accounts").values()
+    return Reply([(a.place, a.closed, a.limit) for a in found if a.closed or a.limit])
+
+
+def _all_early(tx: Transaction, _: Sequence[Any]) -> Reply:
+    batches: Iterable[BatchRow] = tx.scan("batches").values()
+    return Reply([(i,) for b in batches for i in b.early or ()])
+
+
+def _posted(tx: Transaction, parameters: Sequence[Any]) -> Reply:
+    low, high = map(integer, parameters)
+    rows: list[Transfer] = [
+        t for seq, t in tx.scan("transfers").items() if low < seq <= high and t.kind == _POSTED
+    ]
+    columns = ([t.debit for t in rows], [t.credit for t in rows], [t.amount for t in rows])
+    return Reply([tuple(arrays.bigints(c) if c else None for c in columns)], 1)
+
+
+def _others(tx: Transaction, parameters: Sequence[Any]) -> Reply:
+    rows: list[Transfer] = sorted(
+        t for seq, t in tx.scan("transfers").items() if seq > parameters[0] and t.kind != _POSTED
+    )
+    return Reply(
+        [
+            (t.id, t.debit, t.credit, t.asset, t.amount, t.kind, t.held, t.pending_id, t.expires_at)
+            for t in rows
+        ]
+    )
+
+
+def _place_of_snapshot(tx: Transaction, _: Sequence[Any]) -> Reply:
+    return Reply([(max(tx.scan("snapshots"), default=None),)], 1)
+
+
+def _newest_snapshot(tx: Transaction, _: Sequence[Any]) -> Reply:
+    snapshots = tx.scan("snapshots")
+    newest = max(snapshots, default=None)
+    return Reply() if newest is None else Reply([(newest, snapshots[newest][1])], 1)
+
+
+def _found(tx: Transaction, table: str, parameters: Sequence[Any]) -> list[Transfer]:
+    """Find transfers by an index of each segment in a range."""
+    ids, low, high = array(parameters[0]), integer(parameters[1]), integer(parameters[2])
+    numbers = [n for n in tx.scan("segments") if low <= n << segments.SEGMENT_BITS < high]
+    places = (tx.get(table, (n, i)) for n in numbers for i in ids)
+    return [tx.get("transfers", seq) for seq in places if seq is not None]
+
+
+def _stored(tx: Transaction, parameters: Sequence[Any]) -> Reply:
+    return Reply(
+        [
+            (
+                t.id, t.debit, t.credit, t.asset, t.amount, t.kind, t.balancing, t.asked, t.pending_id,
+                t.expires_at, t.code, t.metadata, t.seq,
+            )
+            for t in _found(tx, "transfer ids", parameters)
+        ]
+    )  # fmt: skip
+
+
+def _holds(tx: Transaction, parameters: Sequence[Any]) -> Reply:
+    return Reply(
+        [
+            (t.id, t.debit, t.credit, t.asset, t.amount, t.expires_at)
+            for t in _found(tx, "transfer ids", parameters)
+            if t.kind == _PENDING
+        ]
+    )
+
+
+def _settled(tx: Transaction, parameters: Sequence[Any]) -> Reply:
+    return Reply([(t.pending_id, t.kind) for t in _found(tx, "transfer pendings", parameters)])
+
+
+def _refused(tx: Transaction, parameters: Sequence[Any]) -> Reply:
+    found = ((i, tx.get("refusals", i)) for i in array(parameters[0]))
+    return Reply([(i, row[3]) for i, row in found if row is not None])
+
+
+def _open_segments(tx: Transaction, parameters: Sequence[Any]) -> Reply:
+    oldest = moment(parameters[0])
+    some: Iterable[Segment] = tx.scan("segments").values()
+    return Reply(sorted((s.number, s.last_at) for s in some if s.last_at is None or s.last_at >= oldest))
+
+
+def _early(tx: Transaction, parameters: Sequence[Any]) -> Reply:
+    wanted: set[UUID] = set(array(parameters[0]))
+    batches: Iterable[BatchRow] = tx.scan("batches").values()
+    return Reply([(i, b.first_seq) for b in batches for i in b.early or () if i in wanted])
+
+
+def _mark(tx: Transaction, parameters: Sequence[Any]) -> Reply:
+    for account, seq, *rest in zip(*map(array, parameters), strict=True):
+        tx.lock("marks", (account, seq))
+        if tx.get("marks", (account, seq)) is None:
+            tx.put("marks", (account, seq), tuple(rest))
+    return Reply()
+
+
+def _keep_snapshot(tx: Transaction, parameters: Sequence[Any]) -> Reply:
+    seq, batch, at, payload = parameters
+    tx.lock("snapshots", seq)
+    if tx.get("snapshots", seq) is None:
+        tx.put("snapshots", seq, (batch, at, bytes(payload)))
+    return Reply()
+
+
+def _drop_snapshots(tx: Transaction, _: Sequence[Any]) -> Reply:
+    for seq in sorted(tx.scan("snapshots"))[:-2]:
+        tx.put("snapshots", seq, None)
+    return Reply()
+
+
+def _all_segments(tx: Transaction, _: Sequence[Any]) -> Reply:
+    rows: list[Segment] = sorted(tx.scan("segments").values())
+    return Reply([(s.number, s.indexed, s.marked, s.last_seq is not None) for s in rows])
+
+
+def _open_segment(tx: Transaction, parameters: Sequence[Any]) -> Reply:
+    number, _, history = parameters
+    tx.lock("segments", number)
+    if tx.get("segments", number) is not None:
+        raise errors.DuplicateTable(f"segment {number} is there already")
+    tx.put("segments", number, Segment(number, None, None, history, False))
+    return Reply([(None,)], 1)
+
+
+def _seal(tx: Transaction, parameters: Sequence[Any]) -> Reply:
+    [number] = parameters
+    end = (number + 1) << segments.SEGMENT_BITS
+    some: list[BatchRow] = [b for b in tx.scan("batches").values() if b.first_seq < end and b.transfers]
+    segment: Segment | None = tx.get("segments", number)
+    if some and segment is not None and segment.last_seq is None:
+        last = max(some, key=lambda b: b.first_seq)
+        row = segment._replace(last_seq=last.first_seq + last.transfers - 1, last_at=last.at)
+        tx.put("segments", number, row)
+    return Reply([(None,)], 1)
+
+
+def _marked(tx: Transaction, parameters: Sequence[Any]) -> Reply:
+    [number] = parameters
+    segment: Segment | None = tx.get("segments", number)
+    before: Iterable[Segment] = tx.scan("segments").values()
+    if segment is None or any(s.number < number and not s.marked for s in before):
+        return Reply()
+    tx.put("segments", number, segment._replace(marked=True))
+    return Reply(count=1)
+
+
+def _index(tx: Transaction, parameters: Sequence[Any]) -> Reply:
+    [number] = parameters
+    tx.lock("segment tables", number)
+    segment: Segment = tx.get("segments", number)
+    tx.put("segments", number, segment._replace(indexed=True))
+    return Reply([(None,)], 1)
+
+
+def _mark_segment(tx: Transaction, parameters: Sequence[Any]) -> Reply:
+    [number] = parameters
+    low, high = number << segments.SEGMENT_BITS, (number + 1) << segments.SEGMENT_BITS
+    some: Iterable[Segment] = tx.scan("segments").values()
+    if any(s.number <= number and (s.last_seq is None or (s.number < number and not s.marked)) for s in some):
+        raise errors.RaiseException(f"segment {number} is still written, or one before it lacks its marks")
+    transfers: list[Transfer] = sorted(t for seq, t in tx.scan("transfers").items() if low <= seq < high)
+    last = {n: t.seq for t in transfers for n in (t.debit, t.credit)}
+    marks = tx.scan("marks")
+    for account, seq in last.items():
+        if any(a == account and seq <= s < high for a, s in marks):
+            continue
+        before = max((s for a, s in marks if a == account and s < low), default=None)
+        sums = list(marks[account, before]) if before is not None else [0] * 5
+        for t in transfers:
+            for side, number_ in enumerate((t.debit, t.credit)):
+                if number_ == account:
+                    _add(sums, t, side)
+        tx.put("marks", (account, seq), tuple(sums))
+    tx.put("segments", number, tx.get("segments", number)._replace(marked=True))
+    return Reply([(None,)], 1)
+
+
+def _add(sums: list[int], t: Transfer, side: int) -> None:
+    """Add a transfer to the five numbers of a mark: entries, debits and credits posted, and pending."""
+    sums[0] += 1
+    if t.kind in (_POSTED, 2):
+        sums[1 + side] += t.amount
+    if t.kind == _PENDING:
+        sums[3 + side] += t.amount
+    elif t.kind in _SETTLES:
+        sums[3 + side] -= t.held or 0
+
+
+def reading() -> dict[str, Meaning]:
+    """Return the statements that read, and those that write behind the commits."""
+    return {
+        loading._HEAD: _head,
+        loading._SNAPSHOT: _snapshot,
+        loading._ACCOUNTS: _accounts,
+        loading._CHANGED: _changed,
+        loading._EARLY: _all_early,
+        loading._POSTED: _posted,
+        loading._OTHERS: _others,
+        "select max(seq) from ledger.snapshots": _place_of_snapshot,
+        archived._FIND: nothing,
+        archived._END: nothing,
+        lookup._STORED: _stored,
+        lookup._HOLDS: _holds,
+        lookup._SETTLED: _settled,
+        lookup._REFUSED: _refused,
+        lookup._SEGMENTS: _open_segments,
+        lookup._EARLY: _early,
+        behind._MARK: _mark,
+        behind._SNAPSHOT: _keep_snapshot,
+        behind._OLD_SNAPSHOTS: _drop_snapshots,
+        behind._NEWEST_SNAPSHOT: _newest_snapshot,
+        behind._SEGMENTS: _all_segments,
+        behind._OPEN: _open_segment,
+        behind._SEAL: _seal,
+        behind._MARK_SEGMENT: _mark_segment,
+        behind._MARKED: _marked,
+        behind._INDEX: _index,
+    }
+
+
+def head_of(tables: dict[str, dict[Any, Any]]) -> Head:
+    head: Head = tables["head"][1]
+    return head
