@@ -83,6 +83,10 @@ class Call:
             self.answer, self.error = "rejected", error
         except TimeoutError as error:
             self.answer, self.error = "given up", error
+        except asyncio.CancelledError:
+            if self.gate is None or self.gate.killed:
+                return  # that is no answer: the dead are being buried
+            self.answer = "given up"
         except Exception as error:  # noqa: BLE001 - what it is, is for the judge
             self.answer, self.error = "odd", error
         self.ended_s = now_s()

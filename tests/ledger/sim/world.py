@@ -8,7 +8,7 @@ at what happened.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any, cast
@@ -16,7 +16,7 @@ from typing import Any, cast
 from holdfast.base.limits import LEDGER_DEADLINE_S
 from holdfast.domains.ledger.operations import Seat
 from holdfast.domains.ledger.writer.lane import Lane
-from holdfast.drills.virtual_time import EPOCH, run
+from holdfast.drills.virtual_time import EPOCH
 from holdfast.platform.db import Database
 from tests.ledger.sim import reading, statements
 from tests.ledger.sim.callers import Asking, Call
@@ -31,7 +31,7 @@ PROBES_S = 12.0
 """For so long after the end of all faults is asked whether everybody is served."""
 PROBE_S = 1.0
 CLOSES_WITHIN_S = 30.0
-_BURYINGS_MAX = 20
+_BURYINGS_MAX = 4
 _BURYING_S = 10.0
 
 
@@ -158,7 +158,10 @@ class World:
         """Live through it."""
         with small(self.random) as self.decisions, quiet(self.alarms, self._said):
             self.loop.set_exception_handler(self._alarm)
-            run(self._live(storm), self.loop)
+            try:
+                self.loop.run_until_complete(self._live(storm))
+            finally:
+                self._bury()
         return self
 
     def _said(self, event: str) -> None:
@@ -193,7 +196,8 @@ class World:
             self.let_in(process)
         await storm(self)
         self.healed_s = self.loop.time()
-        await asyncio.gather(*(p.do(self._probe(p)) for p in self.processes))
+        probes = [process.do(self._probe(process)) for process in self.processes]
+        await asyncio.wait(probes, timeout=PROBES_S + LEDGER_DEADLINE_S)
         self.calm = True
         await self._wait_for_answers()
         await self._end()
@@ -210,7 +214,7 @@ class World:
             if self.calm:
                 return
             calls = [self.asking.draw(process.name) for _ in range(r.choice((1, 1, 2, 4)))]
-            patience_s = r.uniform(0.001, 0.4) if r.random() < 0.04 else None
+            patience_s = 10 ** r.uniform(-3.0, -0.4) if r.random() < 0.08 else None
             await asyncio.gather(*(self.make(call, process, patience_s) for call in calls))
 
     async def _probe(self, process: Process) -> None:
@@ -243,17 +247,25 @@ class World:
             await asyncio.wait([closing], timeout=CLOSES_WITHIN_S)
             took_s = self.loop.time() - began_s if closing.done() else None
             self.closings.append((process.name, took_s))
-        await self._bury([*self.graves, *(process.gate for process in self.processes)])
 
-    async def _bury(self, gates: Sequence[Gate]) -> None:
-        """Let what is left unwind, over which nothing is judged any more."""
-        self.loop.set_exception_handler(lambda *_: None)
+    def _bury(self) -> None:
+        """Let what is left unwind, over which nothing is judged any more, for a bounded time."""
+        loop = self.loop
+        loop.set_exception_handler(lambda *_: None)
+        gates = [*self.graves, *(process.gate for process in self.processes)]
         for _ in range(_BURYINGS_MAX):
+            left = asyncio.all_tasks(loop)
+            if not left:
+                break
             for gate in gates:
-                self.loop.bury(gate)
-            await asyncio.sleep(_BURYING_S)
-            if all(task.done() for gate in gates for task in gate.tasks):
-                return
+                loop.bury(gate)
+            for task in left:
+                task.cancel()
+            loop.later(_BURYING_S, loop.stop)
+            loop.run_forever()
+        for task in asyncio.all_tasks(loop):
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+        loop.close()
 
 
 def nobody_listens(_: str) -> None:

@@ -20,7 +20,8 @@ returning epoch"""  # noqa: S608 - our own number
 _FENCE: Final = "update ledger.head set epoch = %b where epoch < %b"
 _END_SESSIONS: Final = """
 select count(pg_terminate_backend(pid)) from pg_stat_activity
-where application_name like 'holdfast ledger writer %%' and application_name <> %b
+where application_name like 'holdfast ledger writer %%'
+      and substring(application_name from '[0-9]+$')::bigint < %b
       and datname = current_database()"""
 _END_OWN: Final = """
 select count(pg_terminate_backend(pid)) from pg_stat_activity
@@ -69,7 +70,7 @@ async def take(connection: Connection, holder: str, token: bytes) -> int | None:
     if row is None:
         return None
     epoch = int(row[0])
-    await connection.execute(_END_SESSIONS, (session_name(epoch),), binary=True)
+    await connection.execute(_END_SESSIONS, (epoch,), binary=True)
     await connection.execute(_FENCE, (epoch, epoch), binary=True)
     return epoch
 

@@ -20,6 +20,7 @@ import psycopg
 from holdfast.base.clock import Clock
 from holdfast.base.errors import HoldfastError
 from holdfast.base.limits import SEGMENT_TRANSFERS_MAX, SEGMENTS_BEHIND_MAX, SNAPSHOT_TRANSFERS
+from holdfast.base.tasks import is_cancelled
 from holdfast.domains.ledger.errors import WriterAway
 from holdfast.domains.ledger.rules import snapshots
 from holdfast.domains.ledger.rules.book import Book, Decided, Marks
@@ -228,6 +229,8 @@ class Behind:
                     self._connection = await self._connect()
                 await self._work(self._connection)
             except (psycopg.Error, HoldfastError) as error:
+                if is_cancelled():
+                    raise asyncio.CancelledError from error
                 _log.warning("what is written behind the ledger's commits waits", why=str(error))
                 await asyncio.sleep(1.0)
 

@@ -59,6 +59,8 @@ class Lane:
         self._ahead: Batch | None = None
         self._sweeping: asyncio.TimerHandle | None = None
         self._turn = asyncio.Lock()
+        self._changes = 0
+        """How many wait for the lane to hold still, or hold it."""
 
     @property
     def waiting(self) -> int:
@@ -87,10 +89,14 @@ class Lane:
     @asynccontextmanager
     async def still(self) -> AsyncIterator[Committer]:
         """Hold the lane between two commits, for what changes accounts. Raises: `WriterAway`."""
-        async with self._turn:
-            if self.ended.is_set():
-                raise WriterAway
-            yield self.committer
+        self._changes += 1
+        try:
+            async with self._turn:
+                if self.ended.is_set():
+                    raise WriterAway
+                yield self.committer
+        finally:
+            self._changes -= 1
 
     async def close(self) -> None:
         """Take nothing new, commit what is waiting, then end."""
@@ -138,11 +144,13 @@ class Lane:
             while batch.jobs and not self.committer.ended:
                 batch.on_sent = partial(self._sent, told)
                 self._under_way = batch.jobs
+                if self._changes:
+                    told.tell()  # whoever is committed does not wait for accounts to change
                 async with self._turn:
                     await self.committer.commit(batch)
                 told.tell()
                 told = batch
-                batch, self._ahead = self._ahead or self._take(), None
+                batch = self._next()
         finally:
             self._runner = None
             self._under_way = []
@@ -178,6 +186,16 @@ class Lane:
         if full and self._ahead is None and self._runner is not None:
             self._ahead = self._take()
             self._ahead.prepare()
+
+    def _next(self) -> Batch:
+        """Return the batch that was made ready, if all its callers still wait, or take one."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is None:
+            return self._take()
+        waiting = [job for job in ahead.jobs if not job.done.done()]
+        if len(waiting) == len(ahead.jobs):
+            return ahead
+        return ahead.of(waiting) if waiting else self._take()
 
     def _take(self) -> Batch:
         """Take what fits one commit, in order. Its time is never before that of any batch.

@@ -35,6 +35,7 @@ from holdfast.base.limits import (
     LINKED_TRANSFERS_MAX,
     WRITER_RENEW_S,
 )
+from holdfast.base.tasks import is_cancelled, undisturbed
 from holdfast.domains.ledger.checks import check_transfer
 from holdfast.domains.ledger.errors import AccountExists, AccountMissing, ChainTooLong, WriterAway
 from holdfast.domains.ledger.forward.calls import Door, Forwarder, Reception
@@ -69,6 +70,25 @@ class WritersDoor:
 
     async def open_accounts(self, accounts: Sequence[NewAccount]) -> None:
         """Open accounts. Raises: `AccountExists`, `WriterAway`."""
+        await undisturbed(self._open(accounts))
+
+    async def close_accounts(self, numbers: Sequence[AccountId], closed: bool) -> None:
+        """Close or reopen accounts. Raises: `AccountMissing`, `WriterAway`."""
+        await undisturbed(self._close(numbers, closed))
+
+    async def set_limits(self, limits: Mapping[AccountId, int]) -> None:
+        """Set credit limits, minor units. Raises: `AccountMissing`, `WriterAway`."""
+        await undisturbed(self._limit(limits))
+
+    async def expire_due(self, limit: int) -> int:
+        """Release up to `limit` holds whose time is over, oldest first, and return how many."""
+        due = self.lane.committer.book.due(self._clock.now(), min(limit, EXPIRE_ROWS_MAX))
+        if not due:
+            return 0
+        postings = await self.lane.post([Group((t,)) for t in due])
+        return sum(p.outcome is Outcome.POSTED for p in postings)
+
+    async def _open(self, accounts: Sequence[NewAccount]) -> None:
         async with self.lane.still() as writer:
             book, now = writer.book, self._clock.now()
             fresh = _fresh(accounts, book.places)
@@ -86,30 +106,20 @@ class WritersDoor:
             )
             book.limit[first : book.count] = [a.limit_minor for a in fresh]
 
-    async def close_accounts(self, numbers: Sequence[AccountId], closed: bool) -> None:
-        """Close or reopen accounts. Raises: `AccountMissing`, `WriterAway`."""
+    async def _close(self, numbers: Sequence[AccountId], closed: bool) -> None:
         async with self.lane.still() as writer:
             places = _places(numbers, writer.book.places)
             async with _whole(writer) as connection:
                 await account_store.close_accounts(connection, numbers, closed=closed)
             writer.book.closed[places] = closed
 
-    async def set_limits(self, limits: Mapping[AccountId, int]) -> None:
-        """Set credit limits, minor units. Raises: `AccountMissing`, `WriterAway`."""
+    async def _limit(self, limits: Mapping[AccountId, int]) -> None:
         async with self.lane.still() as writer:
             places = _places(list(limits), writer.book.places)
             async with _whole(writer) as connection:
                 now = self._clock.now()
                 await account_store.set_limits(connection, limits, writer.head.seq + 1, now)
             writer.book.limit[places] = list(limits.values())
-
-    async def expire_due(self, limit: int) -> int:
-        """Release up to `limit` holds whose time is over, oldest first, and return how many."""
-        due = self.lane.committer.book.due(self._clock.now(), min(limit, EXPIRE_ROWS_MAX))
-        if not due:
-            return 0
-        postings = await self.lane.post([Group((t,)) for t in due])
-        return sum(p.outcome is Outcome.POSTED for p in postings)
 
 
 def _fresh(accounts: Sequence[NewAccount], places: Mapping[int, int]) -> list[NewAccount]:
@@ -303,6 +313,8 @@ class Seat:
                         connection = await self._database.dedicated(_SESSION, "-c synchronous_commit=off")
                     await self._round(connection)
                 except (psycopg.Error, HoldfastError, OSError) as error:
+                    if is_cancelled():
+                        raise asyncio.CancelledError from error
                     _log.warning("the ledger's seat waits", why=str(error))
                 self._hurry.clear()
                 with contextlib.suppress(TimeoutError):
@@ -386,6 +398,8 @@ class Seat:
         connection = await connect()
         try:
             book, head = await loading.load(connection)
+            if head.epoch != epoch:
+                raise WriterAway  # another took the seat while this process hung
             self._behind = Behind(connect, self._clock, await loading.snapshot_seq(connection))
             await self._behind.open(head, book)
         except BaseException:
