@@ -355,7 +355,7 @@ async def test_pages_end_where_the_archive_begins_and_say_so(books: Books, folde
     boundary = books.ends[2]
     await moved(books, folder)
     assert await _all(books, account) == [e for e in whole if e.at > boundary]
-    page = await queries.entries(books.database, account, before=whole[-1].id)
+    page = await queries.entries(books.database, account, before=whole[-2].id)
     assert (page.items, page.next) == ((), None)
     assert page.archived_until is not None
     assert page.archived_until <= boundary
