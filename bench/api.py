@@ -15,16 +15,9 @@ import argparse
 import asyncio
 import os
 import shutil
-import signal
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -35,16 +28,9 @@ import uvloop
 
 from bench.load import Load, request, run
 from bench.report import report
+from bench.shop import people, server, settings_for
 from holdfast.base.errors import ensure
-from holdfast.base.ids import TransferId, public
-from holdfast.base.secret import Secret
-from holdfast.boot import open_app
-from holdfast.domains.instruments import Kind
-from holdfast.domains.ledger.model import NewTransfer
-from holdfast.domains.merchants import Role
-from holdfast.flows import chart
 from holdfast.platform import migrate
-from holdfast.platform.config import Config
 from holdfast.platform.postgres import EmbeddedPostgres
 
 CONNECTIONS: Final = 64
@@ -53,68 +39,6 @@ SERVER_CORE: Final = 0
 OTHER_CORE: Final = 1
 BARE_PORT: Final = 8491
 PAY_PORT: Final = 8492
-_ROOT: Final = Path(__file__).parents[1]
-
-
-def _granian(target: str, port: int, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    code = (
-        "from granian.constants import Interfaces, Loops\n"
-        "from granian.server import Server\n"
-        f"Server({target!r}, factory=True, address='127.0.0.1', port={port}, interface=Interfaces.ASGI, "
-        "loop=Loops.uvloop, workers_kill_timeout=5, log_enabled=False, backlog=2048).serve()\n"
-    )
-    command = ["taskset", "-c", str(SERVER_CORE), sys.executable, "-c", code]
-    return subprocess.Popen(command, env={**os.environ, **environment}, cwd=_ROOT, stderr=subprocess.DEVNULL)
-
-
-@contextmanager
-def _server(target: str, port: int, environment: dict[str, str]) -> Iterator[int]:
-    process = _granian(target, port, environment)
-    try:
-        _wait(port, process)
-        yield process.pid
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-
-
-def _wait(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 40
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=1):
-                return
-        except (OSError, urllib.error.URLError):
-            time.sleep(0.05)
-    raise SystemExit(f"the server on port {port} did not start")
-
-
-async def _people(dsn: str) -> tuple[str, list[str]]:
-    """Make a shop and its payers, each with more than enough; return the key and the payers' ids."""
-    app = await open_app(Config(dsn=Secret(dsn)))
-    try:
-        now = app.clock.now()
-        merchant = await app.merchants.enrol(app.ids.new(), app.ids.new(), "Bench", now, live=True)
-        key = await app.merchants.issue_key(merchant, Role.FULL, now)
-        payers = [
-            await app.instruments.enrol(app.ids.new(), merchant.id, f"Payer {n}", now) for n in range(PAYERS)
-        ]
-        for payer in payers:
-            await app.instruments.add(app.ids.new(), payer.id, Kind.BALANCE, "Balance", now)
-        world = chart.world("CNY")
-        accounts = [chart.payer(payer.id, "CNY") for payer in payers]
-        await app.ledger.open_accounts([world, chart.merchant(merchant.id, "CNY"), *accounts])
-        moved = await app.ledger.post(
-            [NewTransfer(TransferId(app.ids.new()), world.number, a.number, "CNY", 10**12) for a in accounts]
-        )
-        if not all(one.outcome.moved for one in moved):
-            raise SystemExit("the opening balances were refused")
-        return key.reveal(), [public("pyr", payer.id) for payer in payers]
-    finally:
-        await app.close()
 
 
 def _requests(count: int, key: str, payers: list[str]) -> list[bytes]:
@@ -209,11 +133,10 @@ def main() -> None:
     try:
         dsn = postgres.dsn()
         migrate.apply(dsn, migrate.shipped())
-        key, payers = asyncio.run(_people(dsn))
-        settings = {"HOLDFAST_DSN": dsn, "HOLDFAST_MODE": "production", "HOLDFAST_LOG_LEVEL": "error"}
+        key, payers = asyncio.run(people(dsn, PAYERS))
         with (
-            _server("bench.api_bare:create", BARE_PORT, {}) as plain,
-            _server("bench.api_paid:create", PAY_PORT, settings) as full,
+            server("bench.api_bare:create", BARE_PORT, {}, SERVER_CORE) as plain,
+            server("bench.api_paid:create", PAY_PORT, settings_for(dsn), SERVER_CORE) as full,
         ):
             ensure(postgres.pid is not None, "PostgreSQL runs")
             servers = {BARE_PORT: plain, PAY_PORT: full}
