@@ -165,8 +165,8 @@ begin
     execute format($q$
         with touched as materialized (
             select v.account, max(t.seq) as seq, count(*) as entries,
-                   coalesce(sum(t.amount) filter (where v.debit and t.kind in (0, 2)), 0)::bigint as debits_posted,
-                   coalesce(sum(t.amount) filter (where not v.debit and t.kind in (0, 2)), 0)::bigint as credits_posted,
+                   coalesce(sum(t.amount) filter (where v.debit and t.kind in (0, 2, 5)), 0)::bigint as debits_posted,
+                   coalesce(sum(t.amount) filter (where not v.debit and t.kind in (0, 2, 5)), 0)::bigint as credits_posted,
                    coalesce(sum(case when t.kind = 1 then t.amount else -t.held end) filter (where v.debit and t.kind <> 0), 0)::bigint as debits_pending,
                    coalesce(sum(case when t.kind = 1 then t.amount else -t.held end) filter (where not v.debit and t.kind <> 0), 0)::bigint as credits_pending
             from ledger.%1$I t cross join lateral (values (t.debit, true), (t.credit, false)) as v (account, debit)
@@ -421,7 +421,7 @@ COMMENT ON COLUMN ledger.accounts.place IS 'Where the writer keeps it: 0, 1, 2 â
 
 COMMENT ON COLUMN ledger.accounts.limit_minor IS 'By how much the rule may be exceeded now, minor units: a credit limit. `limits` has its history.';
 
-COMMENT ON COLUMN ledger.accounts.closed IS 'A closed account takes part in nothing but the release of holds.';
+COMMENT ON COLUMN ledger.accounts.closed IS 'A closed account takes part in nothing but the end of holds: their release, and the settlement of those that settle themselves.';
 
 CREATE TABLE ledger.archived (
     segment integer NOT NULL,
@@ -614,6 +614,8 @@ CREATE TABLE ledger.transfers (
     pending_id uuid,
     expires_at timestamp with time zone,
     metadata jsonb,
+    over bigint,
+    settles boolean,
     CONSTRAINT transfers_check CHECK (((amount > 0) AND (debit <> credit)))
 )
 PARTITION BY RANGE (seq);
@@ -630,7 +632,7 @@ COMMENT ON COLUMN ledger.transfers.id IS 'Chosen by whoever asks, time-ordered, 
 
 COMMENT ON COLUMN ledger.transfers.code IS 'The caller''s own reason code.';
 
-COMMENT ON COLUMN ledger.transfers.kind IS '0 posted, 1 pending, 2 settles a pending one, 3 voids one, 4 one lapsed.';
+COMMENT ON COLUMN ledger.transfers.kind IS '0 posted, 1 pending, 2 settles a pending one, 3 voids one, 4 one lapsed, 5 one settled itself.';
 
 COMMENT ON COLUMN ledger.transfers.balancing IS '1 as much as the debit account allows, 2 as the credit account allows; null: exactly the amount.';
 
@@ -639,6 +641,12 @@ COMMENT ON COLUMN ledger.transfers.asked IS 'Amount asked for where it differs f
 COMMENT ON COLUMN ledger.transfers.held IS 'What the pending transfer that this one settles or releases had reserved.';
 
 COMMENT ON COLUMN ledger.transfers.pending_id IS 'The pending transfer that this one settles or releases.';
+
+COMMENT ON COLUMN ledger.transfers.expires_at IS 'When the time of a pending transfer is over: it lapses, or settles itself.';
+
+COMMENT ON COLUMN ledger.transfers.over IS 'By how much more than its amount a pending transfer may be settled; null: not for more.';
+
+COMMENT ON COLUMN ledger.transfers.settles IS 'True: a pending transfer that is settled in full when its time is over. Else null.';
 
 CREATE TABLE ledger.tree_nodes (
     level smallint NOT NULL,

@@ -16,7 +16,7 @@ from holdfast.base.ids import AccountId, TransferId
 from holdfast.base.money import ASSETS_BY_NUMBER
 from holdfast.domains.ledger import queries
 from holdfast.domains.ledger.model import Balance, NewTransfer, Outcome, TransferKind
-from holdfast.domains.ledger.rules.rulebook import Hold
+from holdfast.domains.ledger.rules.rulebook import OWN_KINDS, Hold
 from holdfast.domains.ledger.store import loading
 from holdfast.domains.ledger.verify import verify
 from holdfast.platform.db import Database
@@ -29,11 +29,13 @@ KINDS: Final[tuple[TransferKind, ...]] = (
     "post_pending",
     "void_pending",
     "expire_pending",
+    "settle_pending",
 )
 SIDES: Final[dict[int | None, Any]] = {None: None, 1: "debit", 2: "credit"}
 MAY_STAND: Final = {Outcome.POSTED, Outcome.EXISTS, Outcome.EXISTS_WITH_DIFFERENT_CONTENT}
 TRANSFERS: Final = """
-select id, debit, credit, asset, amount, kind, balancing, asked, held, pending_id, expires_at, code, metadata
+select id, debit, credit, asset, amount, kind, balancing, asked, held, pending_id, expires_at, code, metadata,
+       settles, over
 from ledger.transfers order by seq"""
 
 
@@ -76,12 +78,14 @@ def read(dsn: str) -> Tables:
                 expires_at,
                 code,
                 data,
+                settles,
+                over,
             ) = row
             assert i not in found.transfers, f"{i} stands twice"
             t = NewTransfer(
                 TransferId(i), AccountId(debit), AccountId(credit), ASSETS_BY_NUMBER[asset].code,
                 amount if asked is None else None if asked < 0 else asked, KINDS[kind],
-                pending_id, expires_at, SIDES[balancing], code, False, data or {},
+                pending_id, expires_at, SIDES[balancing], code, False, data or {}, bool(settles), over or 0,
             )  # fmt: skip
             found.transfers[i] = Stored(t, amount, held or 0, asset)
         found.refusals = {
@@ -116,7 +120,7 @@ def check_answers(calls: Iterable[Call], tables: Tables) -> Counter[str]:
                 may_stand.add(t.id)
     assert max(posted.values(), default=0) <= 1, "an id was posted twice"
     for i, stored in tables.transfers.items():
-        if stored.asked.kind != "expire_pending":
+        if stored.asked.kind not in OWN_KINDS:
             assert i in asked, f"nobody asked for {stored}"
             assert i in may_stand, f"it was said that it did not move: {stored}"
             assert stored.asked in asked[i], f"it was asked for otherwise: {stored}, {asked[i]}"
@@ -159,19 +163,20 @@ class Recomputed:
 
     balances: dict[int, Balance]
     entries: Counter[int]
-    holds: dict[UUID, tuple[int, int, int, int, datetime | None]]
+    holds: dict[UUID, tuple[object, ...]]
 
 
 def recompute(tables: Tables) -> Recomputed:
     sums: dict[int, list[int]] = {number: [0, 0, 0, 0] for number in tables.accounts}
-    entries, holds = Counter[int](), dict[UUID, tuple[int, int, int, int, datetime | None]]()
+    entries, holds = Counter[int](), dict[UUID, tuple[object, ...]]()
     for i, stored in tables.transfers.items():
         t, moved, reserved = stored.asked, 0, -stored.held
-        if t.kind in ("posted", "post_pending"):
+        if t.kind in ("posted", "post_pending", "settle_pending"):
             moved = stored.amount
         if t.kind == "pending":
             reserved = stored.amount
-            holds[i] = (t.debit, t.credit, stored.asset, stored.amount, t.expires_at)
+            terms = t.expires_at, t.over_minor, t.settles
+            holds[i] = (t.debit, t.credit, stored.asset, stored.amount, *terms)
         elif t.pending_id is not None:
             del holds[t.pending_id]
         for number, side in ((t.debit, 0), (t.credit, 1)):
@@ -214,5 +219,6 @@ async def _check_books(dsn: str, tables: Tables, sums: Recomputed) -> None:
         await database.close()
 
 
-def _hold(hold: Hold) -> tuple[int, int, int, int, datetime | None]:
-    return hold.debit, hold.credit, hold.asset, hold.amount, hold.expires_at
+def _hold(hold: Hold) -> tuple[object, ...]:
+    terms = hold.expires_at, hold.over, hold.settles
+    return hold.debit, hold.credit, hold.asset, hold.amount, *terms

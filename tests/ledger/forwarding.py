@@ -48,7 +48,7 @@ def unit(number: int = 1) -> Unit:
     """A unit in which every field says something."""
     whole = transfer(
         number, kind="post_pending", pending_id=TransferId(UUID(int=9)), expires_at=NOW, balancing="debit",
-        code=4, linked=True, metadata={"order": "17", "note": "午餐"},
+        code=4, linked=True, metadata={"order": "17", "note": "午餐"}, settles=True, over_minor=12,
     )  # fmt: skip
     void = transfer(number + 1, amount_minor=None, kind="void_pending", pending_id=TransferId(UUID(int=8)))
     return Unit(

@@ -13,7 +13,7 @@ from holdfast.domains.ledger.rules import chain
 Connection = psycopg.Connection[tuple[Any, ...]]
 COLUMNS = (
     "seq, at, debit, credit, amount, id, code, asset, kind, "
-    "balancing, asked, held, pending_id, expires_at, metadata"
+    "balancing, asked, held, pending_id, expires_at, metadata, over, settles"
 )
 
 
@@ -71,11 +71,14 @@ def leaves(rows: list[tuple[Any, ...]]) -> list[bytes]:
             pending,
             expires,
             metadata,
+            over,
+            settles,
         ) = row
         fixed[place] = (0, i.bytes, debit, credit, amount, code, asset, kind)
         extension = chain.extension(
             balancing=balancing, asked=asked, held=held, pending_id=pending.bytes if pending else None,
-            expires_at=expires, metadata=chain.canonical(metadata) if metadata else None,
+            expires_at=expires, over=over, settles=settles,
+            metadata=chain.canonical(metadata) if metadata else None,
         )  # fmt: skip
         if extension:
             extensions[place] = extension

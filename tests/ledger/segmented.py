@@ -25,7 +25,7 @@ UNUSED = ACCOUNTS[-1]
 ASSETS = {number: 156 if number < 8 else 392 for number in ACCOUNTS}
 COLUMNS = (
     "seq", "at", "debit", "credit", "amount", "id", "code", "asset", "kind", "balancing", "asked", "held",
-    "pending_id", "expires_at", "metadata",
+    "pending_id", "expires_at", "metadata", "over", "settles",
 )  # fmt: skip
 
 
@@ -48,6 +48,8 @@ class Made:
     pending_id: UUID | None = None
     expires_at: datetime | None = None
     metadata: dict[str, str] | None = None
+    over: int | None = None
+    settles: bool | None = None
 
     def touches(self, account: int) -> bool:
         return account in (self.debit, self.credit)
@@ -107,7 +109,7 @@ class Segmented:
         if draw.random() < 0.4:
             t.metadata = {"order": str(draw.randrange(5)), "till": "7"}
         waiting = [hold for hold in self.holds.values() if hold.id not in self.settled]
-        t.kind = draw.choices((0, 1, 2, 3, 4), (6, 2, 1, 1, 1))[0]
+        t.kind = draw.choices((0, 1, 2, 3, 4, 5), (6, 2, 1, 1, 1, 1))[0]
         if t.kind > 1 and waiting:
             hold = draw.choice(waiting)
             self.settled[hold.id] = t.kind
@@ -121,7 +123,9 @@ class Segmented:
         if t.asset != 392 and draw.random() < 0.5:
             t.debit, t.credit = (1, t.credit) if t.credit != 1 else (2, 1)
         t.amount = draw.randrange(1, 1000)
-        t.expires_at = self.clock + timedelta(hours=1) if t.kind else None
+        if t.kind:
+            t.expires_at = self.clock + timedelta(hours=1)
+            t.over, t.settles = draw.choice((None, 5)), draw.choice((None, True))
         if draw.random() < 0.1:
             t.balancing, t.asked = draw.choice((1, 2)), t.amount + 5
         return t
@@ -133,7 +137,7 @@ class Segmented:
             if t.seq <= seq and t.touches(account):
                 side = 0 if t.debit == account else 1
                 entries += 1
-                sums[side] += t.amount if t.kind in (0, 2) else 0
+                sums[side] += t.amount if t.kind in (0, 2, 5) else 0
                 sums[side + 2] += 0 if t.kind == 0 else t.amount if t.kind == 1 else -(t.held or 0)
         return entries, Balance(*sums)
 

@@ -154,9 +154,13 @@ class SequentialLedger:
             return Outcome.AMOUNT_INVALID, 0
         if t.balancing and t.pending_id:
             return Outcome.AMOUNT_INVALID, 0
+        if not 0 <= t.over_minor <= MOST or (t.over_minor and t.kind != "pending"):
+            return Outcome.AMOUNT_INVALID, 0
         if t.debit == t.credit:
             return Outcome.ACCOUNTS_MUST_DIFFER, 0
         if t.expires_at and (t.kind != "pending" or t.expires_at <= now):
+            return Outcome.EXPIRY_INVALID, 0
+        if t.settles and (t.kind != "pending" or not t.expires_at):
             return Outcome.EXPIRY_INVALID, 0
         if t.debit not in self.accounts:
             return Outcome.DEBIT_ACCOUNT_NOT_FOUND, 0
@@ -188,14 +192,19 @@ class SequentialLedger:
         if reservation.fate == "expired" or (pending.expires_at and pending.expires_at <= now):
             return Outcome.PENDING_EXPIRED, 0
         amount = reservation.amount if t.amount_minor is None else t.amount_minor
-        if amount > reservation.amount:
+        if amount > reservation.amount + pending.over_minor:
             return Outcome.EXCEEDS_PENDING_AMOUNT, 0
+        if amount > reservation.amount:
+            return self.judge_moving(t, reservation.amount)
         return None, amount
 
-    def judge_moving(self, t: NewTransfer) -> tuple[Outcome | None, int]:
+    def judge_moving(self, t: NewTransfer, freed: int = 0) -> tuple[Outcome | None, int]:
+        """`freed`: what is held between these accounts that will not be held any more."""
         assert t.amount_minor is not None
         amount = t.amount_minor
-        debit, credit = self.sums[t.debit], self.sums[t.credit]
+        debit, credit = replace(self.sums[t.debit]), replace(self.sums[t.credit])
+        debit.debits_pending -= freed
+        credit.credits_pending -= freed
         debit_room = credit_room = MOST
         if self.accounts[t.debit].rule == "debits_must_not_exceed_credits":
             debit_room = debit.credits_posted - debit.debits_posted - debit.debits_pending
@@ -225,11 +234,14 @@ class SequentialLedger:
         return sum(self.lapse(i, now) for i in self.reservations)
 
     def lapse(self, i: UUID, now: datetime) -> bool:
-        """Release a hold if its time is over; False when it is not open."""
+        """End a hold if its time is over: it is released, or settles itself; False when it is not open."""
         reservation, t = self.reservations[i], self.made[i][0]
         if reservation.fate != "open" or not t.expires_at or t.expires_at > now:
             return False
-        reservation.fate = "expired"
+        reservation.fate = "posted" if t.settles else "expired"
         self.sums[t.debit].debits_pending -= reservation.amount
         self.sums[t.credit].credits_pending -= reservation.amount
+        if t.settles:
+            self.sums[t.debit].debits_posted += reservation.amount
+            self.sums[t.credit].credits_posted += reservation.amount
         return True

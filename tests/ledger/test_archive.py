@@ -89,6 +89,7 @@ class Books:
                 replace(
                     by_id[TransferId(i)], id=self.new_id(), kind="void_pending", pending_id=TransferId(i),
                     amount_minor=None, expires_at=None, balancing=None, linked=False, metadata={}, code=0,
+                    settles=False, over_minor=0,
                 )
                 for i in open_ones[start : start + 50]
             ]  # fmt: skip
@@ -182,14 +183,16 @@ async def test_every_answer_is_what_it_was_and_nothing_is_posted_twice(books: Bo
         lambda t: replace(t, code=t.code + 1), lambda t: replace(t, metadata={**t.metadata, "more": "1"}),
         lambda t: replace(t, amount_minor=(t.amount_minor or 0) + 1), lambda t: replace(t, credit=t.debit),
         lambda t: replace(t, amount_minor=2**70), lambda t: replace(t, asset="NONE"),
-        lambda t: replace(t, debit=AccountId(5)),
+        lambda t: replace(t, debit=AccountId(5)), lambda t: replace(t, settles=not t.settles),
+        lambda t: replace(t, over_minor=t.over_minor + 1), lambda t: replace(t, over_minor=2**70),
     ]  # fmt: skip
     await books.post([draw.choice(altered)(replace(t, linked=False)) for t in draw.sample(seen, 200)])
     holds = [t for t in seen if t.kind == "pending"]
     late = [
         replace(
             t, id=books.new_id(), kind=draw.choice(("post_pending", "void_pending")),
-            pending_id=t.id, amount_minor=None, expires_at=None, balancing=None, linked=False,
+            pending_id=t.id, amount_minor=None, expires_at=None, balancing=None, linked=False, settles=False,
+            over_minor=0,
         )
         for t in draw.sample(holds, min(150, len(holds)))
     ]  # fmt: skip
@@ -411,7 +414,7 @@ async def test_a_segment_that_is_still_needed_stays(books: Books, folder: Path) 
         assert "no snapshot" in archive(books.dsn, FOREVER, folder).reason
         connection.execute("insert into ledger.snapshots select * from kept_snapshots")
         row = connection.execute(
-            "select s.seq from ledger.transfers s where s.kind in (2, 3, 4) and s.pending_id in "
+            "select s.seq from ledger.transfers s where s.kind in (2, 3, 4, 5) and s.pending_id in "
             "(select id from ledger.transfers where kind = 1 and seq >> 20 = 1) limit 1"
         ).fetchone()
         assert row is not None

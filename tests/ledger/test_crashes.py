@@ -343,7 +343,7 @@ def survive(folder: Path, seed: int, kills: tuple[str, ...], cycles: int, disk: 
         )
         print(f"{transfers} transfers, {segments} segments, slowest {world.slowest_s:.1f} s, {dict(struck)}")
         assert transfers > 50 * cycles
-        assert segments > cycles * SEGMENT_S
+        assert segments >= cycles * SEGMENT_S  # a cycle may be over before its segment is
     finally:
         world.tear_down()
 

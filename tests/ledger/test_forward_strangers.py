@@ -191,7 +191,9 @@ def body(writes: object = (), guards: object = (), transfers: object = ()) -> by
 
 
 ROW = list(arrays.row_shape(KINDS).pack(row()))
-PLAIN: tuple[object, ...] = (UUID(int=1), 1001, 2002, "CNY", 100, "posted", None, None, None, 0, False, {})
+PLAIN: tuple[object, ...] = (
+    UUID(int=1), 1001, 2002, "CNY", 100, "posted", None, None, None, 0, False, {}, False, 0,
+)  # fmt: skip
 
 
 def with_value(place: int, value: object) -> bytes:
@@ -241,11 +243,18 @@ NONSENSE: list[tuple[str, bytes, type[HoldfastError]]] = [
     ("an amount beyond 63 bits", with_field(4, 2**64 - 1), Broken),
     ("an unknown kind", with_field(5, "stolen"), Broken),
     ("what only the ledger may do", with_field(5, "expire_pending"), TransferInvalid),
+    ("what only the ledger may do, too", with_field(5, "settle_pending"), TransferInvalid),
     ("no moment", with_field(7, "2026-13-01T00:00:00Z"), Broken),
     ("a moment without a zone", with_field(7, "2026-01-01T00:00:00"), Broken),
     ("an unknown side", with_field(8, "both"), Broken),
     ("a code below 0", with_field(9, -1), TransferInvalid),
     ("a number for yes", with_field(10, 1), Broken),
+    ("a number for what settles itself", with_field(12, 1), Broken),
+    ("nothing for what settles itself", with_field(12, None), Broken),
+    ("more by a fraction", with_field(13, 0.5), Broken),
+    ("more beyond 63 bits", with_field(13, 2**64 - 1), Broken),
+    ("a transfer without its end", body((), (), [PLAIN[:-1]]), Broken),
+    ("a transfer with more behind its end", body((), (), [(*PLAIN, 0)]), Broken),
     ("metadata that is no text", with_field(11, {"a": 1}), Broken),
     ("metadata with 21 keys", with_field(11, {str(i): "" for i in range(21)}), Broken),
     ("metadata with a long value", with_field(11, {"a": "x" * 501}), Broken),

@@ -100,6 +100,8 @@ TRANSFERS = st.builds(
     code=st.integers(0, 2**31 - 1),
     linked=st.booleans(),
     metadata=st.dictionaries(TEXTS.map(lambda t: t[:40]), TEXTS, max_size=20),
+    settles=st.booleans(),
+    over_minor=st.integers(-(2**63), 2**63 - 1),
 )
 
 

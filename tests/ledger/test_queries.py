@@ -14,6 +14,7 @@ from holdfast.base.ids import AccountId, TransferId
 from holdfast.domains.ledger import queries
 from holdfast.domains.ledger.errors import AccountMissing, CursorInvalid
 from holdfast.domains.ledger.model import Balance, Entry
+from holdfast.domains.ledger.rules.rulebook import OWN_KINDS
 from holdfast.platform.db import Database
 from tests.ledger.conftest import Stage
 from tests.ledger.sequential import SequentialLedger
@@ -65,14 +66,15 @@ async def test_reading_agrees_with_the_sequential_model(postgresql: Stage, empti
     for number in history:
         entries = await whole_statement(emptied, number, 100)
         made = [i for i, (t, _) in model.made.items() if number in (t.debit, t.credit)]
-        lapsed = [e for e in entries if e.kind == "expire_pending"]
-        assert [e.id for e in entries if e.kind != "expire_pending"] == made[::-1]
+        lapsed = [e for e in entries if e.kind in OWN_KINDS]
+        assert [e.id for e in entries if e.kind not in OWN_KINDS] == made[::-1]
         assert all(e.pending_id in model.reservations for e in lapsed)
         assert not entries or entries[0].balance == model.balance(number)
         for newer, older in pairwise(entries):
             assert newer.at >= older.at
             change = newer.balance.net_minor - older.balance.net_minor
-            sign = {"posted": 1, "post_pending": 1}.get(newer.kind, 0) * (1 if newer.side == "credit" else -1)
+            moves = newer.kind in ("posted", "post_pending", "settle_pending")
+            sign = moves * (1 if newer.side == "credit" else -1)
             assert change == sign * newer.amount_minor
     rare = min(history, key=lambda n: len([t for t, _ in model.made.values() if n in (t.debit, t.credit)]))
     by_sevens = await whole_statement(emptied, rare, 7)

@@ -183,7 +183,7 @@ async def test_every_transfer_has_a_receipt_that_leads_to_the_published_root(boo
         assert proven.transfer.id == transfer
         assert proven.published
         assert proven.root == root
-    assert len(kinds) == 5
+    assert len(kinds) == 6
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -218,8 +218,9 @@ async def test_no_altered_receipt_proves_anything(books: Database) -> None:
     async with books.connection() as connection:
         rows = await (
             await connection.execute(
-                "select distinct on (kind, balancing is null, metadata is null) id from ledger.transfers "
-                "order by kind, balancing is null, metadata is null, seq desc"
+                "select distinct on (kind, balancing is null, metadata is null, over is null, settles) id "
+                "from ledger.transfers "
+                "order by kind, balancing is null, metadata is null, over is null, settles, seq desc"
             )
         ).fetchall()
     assert len(rows) > 5

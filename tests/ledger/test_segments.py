@@ -167,8 +167,12 @@ async def test_all_transfers_are_listed_newest_first(
         for account in (None, AccountId(2), UNUSED):
             found = await collected(ask, "after", 9, account=account, **wanted)
             expected = [t for t in reversed(ledger.made) if keeps(t) and (not account or t.touches(account))]
-            assert [(t.seq, t.id, t.debit, t.credit, t.amount_minor, t.expires_at) for t in found] == [
-                (t.seq, t.id, t.debit, t.credit, t.amount, t.expires_at) for t in expected
+            assert [
+                (t.seq, t.id, t.debit, t.credit, t.amount_minor, t.expires_at, t.over_minor, t.settles)
+                for t in found
+            ] == [
+                (t.seq, t.id, t.debit, t.credit, t.amount, t.expires_at, t.over or 0, t.settles is True)
+                for t in expected
             ], (state, wanted, account)
     with pytest.raises(CursorInvalid):
         await queries.transfers(database, after=TransferId(uuid4()))
@@ -195,11 +199,13 @@ async def test_what_became_of_an_id_is_found_wherever_it_is(
             assert asked.amount_minor == (t.amount if t.asked is None else None if t.asked < 0 else t.asked)
             assert asked.balancing == (None, "debit", "credit")[t.balancing or 0]
             assert (asked.metadata, asked.expires_at) == (t.metadata or {}, t.expires_at)
+            assert (asked.over_minor, asked.settles) == (t.over or 0, t.settles is True)
         looked = await lookup.look_up(connection, [*ids[:3], *refused], [*ledger.holds, *ids[:9], *unknown])
         assert set(looked.known) == set(ids[:3])
         assert looked.refused == refused == await lookup.refused(connection, refused)
-        assert {i: hold.state for i, hold in looked.holds.items()} == {
-            i: HOLD_STATES[ledger.settled.get(i)] for i in ledger.holds
+        assert {i: (hold.state, hold.over, hold.settles) for i, hold in looked.holds.items()} == {
+            i: (HOLD_STATES[ledger.settled.get(i)], t.over or 0, t.settles is True)
+            for i, t in ledger.holds.items()
         }
         assert await lookup.holds(connection, []) == {}
 

@@ -78,6 +78,9 @@ PENDING = row("kind = 1")
 SETTLED = row("kind = 2 and amount < held")
 VOIDED = row("kind = 3")
 LAPSED = row("kind = 4")
+SETTLED_ITSELF = row("kind = 5")
+EXCEEDED = row("kind = 2 and amount > held")
+BY_ITSELF = "from ledger.transfers e where e.seq = {} and p.id = e.pending_id"
 FIRST_REFUSAL = "(select id from ledger.refusals order by batch, position limit 1)"
 LAST_BATCH = "(select max(number) from ledger.batches)"
 A_MARK = "(select account from ledger.marks order by seq desc limit 1)"
@@ -118,6 +121,14 @@ TAMPERINGS = {
         ROOT,
     ),
     "an expiry removed": (transfer("expires_at = null", row("expires_at is not null")), ROOT),
+    "whether a hold settles itself": (transfer("settles = null", row("settles")), ROOT),
+    "that a hold settles itself, added": (
+        transfer("settles = true", row("settles is null and expires_at is not null")),
+        ROOT,
+    ),
+    "by how much more a hold may be settled": (transfer("over = over + 1", row("over is not null")), ROOT),
+    "that, added": (transfer("over = 1", row("over is null and kind = 1")), ROOT),
+    "that, removed": (transfer("over = null", row("over is not null")), ROOT),
     "a balancing": (transfer("balancing = 3 - balancing", row("balancing is not null")), ROOT),
     "a balancing added": (transfer("balancing = 1", row("balancing is null")), ROOT),
     "what was asked": (transfer("asked = asked + 1", row("asked > 0")), ROOT),
@@ -352,7 +363,48 @@ FORGERIES = {
         "at a time when it must not",
     ),
     "a hold that was over when it was made": (transfer("expires_at = at", PENDING), "what its kind has"),
-    "an unknown kind": (transfer("kind = 5", POSTED), "what its kind has"),
+    "a hold that settled itself too soon": (
+        "update ledger.transfers p set expires_at = p.expires_at + interval '1 day' "
+        + BY_ITSELF.format(SETTLED_ITSELF),
+        "at a time when it must not",
+    ),
+    "a hold that settled itself though it lapses": (
+        "update ledger.transfers p set settles = null " + BY_ITSELF.format(SETTLED_ITSELF),
+        "does not end by itself",
+    ),
+    "a hold that lapsed though it settles itself": (
+        "update ledger.transfers p set settles = true " + BY_ITSELF.format(LAPSED),
+        "does not end by itself",
+    ),
+    "a lapse made a settlement": (transfer("kind = 5", LAPSED), "does not end by itself"),
+    "a settlement made a lapse": (transfer("kind = 4", SETTLED_ITSELF), "does not end by itself"),
+    "a settlement that nobody asked for, made one of the ledger's": (
+        transfer("kind = 5, asked = -1", row("kind = 2 and asked = -1")),
+        "at a time when it must not",
+    ),
+    "more than was held, by itself": (
+        transfer("amount = held + 1", SETTLED_ITSELF),
+        "does not fit the hold",
+    ),
+    "more settled than a hold could be settled for": (
+        "update ledger.transfers p set over = null " + BY_ITSELF.format(EXCEEDED),
+        "does not fit the hold",
+    ),
+    "more settled than there was money": (
+        "with e as (update ledger.transfers set amount = amount + 9000000 where seq = "
+        + row("kind = 2 and amount > held and debit in (select number from ledger.accounts where rule = 1)")
+        + " returning pending_id) update ledger.transfers p set over = (1::bigint << 53) - 1 "
+        "from e where p.id = e.pending_id",
+        "broke its rule",
+    ),
+    "a hold that settles itself at no time": (transfer("expires_at = null", row("settles")), "its kind has"),
+    "a hold that says it does not settle itself": (transfer("settles = false", PENDING), "what its kind has"),
+    "a limit of nothing": (transfer("over = 0", PENDING), "what its kind has"),
+    "a limit that does not fit": (transfer("over = 1::bigint << 53", PENDING), "what its kind has"),
+    "a limit of what is no hold": (transfer("over = 5", POSTED), "what its kind has"),
+    "a transfer that settles itself": (transfer("settles = true", POSTED), "what its kind has"),
+    "a settlement of nothing": (transfer("kind = 5", POSTED), "what its kind has"),
+    "an unknown kind": (transfer("kind = 6", POSTED), "what its kind has"),
     "a release that holds": (transfer("pending_id = null", VOIDED), "what its kind has"),
     "a hold that releases": (transfer("held = 1", PENDING), "what its kind has"),
     "balancing of an unknown sort": (

@@ -54,10 +54,14 @@ def accounts(count: int) -> list[NewAccount]:
 
 
 class Workload:
-    """Draws lists of transfers from a seed. `now` is the time against which holds expire."""
+    """Draws lists of transfers from a seed. `now` is the time against which holds expire.
+
+    Which holds settle themselves, or may be settled for more, is drawn apart from all the rest.
+    """
 
     def __init__(self, seed: int, opened: list[NewAccount], now: Callable[[], datetime]) -> None:
         self.random = Random(seed)
+        self._terms = Random(seed + 1)
         self._now = now
         self._ids = IdSource(lambda: int(now().timestamp() * 1000), self.random.randbytes)
         self._by_asset = {asset: [a.number for a in opened if a.asset == asset] for asset in ASSETS}
@@ -91,12 +95,23 @@ class Workload:
         t = self._plain()
         if draw < 0.40:
             expires = r.choice((None, None, self._now() + timedelta(seconds=r.randrange(1, 120))))
-            t = replace(t, kind="pending", expires_at=expires)
+            t = self._with_terms(replace(t, kind="pending", expires_at=expires))
             self._holds = [*self._holds, t][-300:]
         elif draw < 0.48:
             t = replace(t, balancing=r.choice(("debit", "credit")), kind=r.choice(("posted", "pending")))
+            if t.kind == "pending" and self._terms.random() < 0.3:
+                t = replace(t, over_minor=self._terms.randrange(1, 50))
         elif draw < 0.52:
             t = replace(t, metadata={"order": str(r.randrange(100)), "note": "午餐"}, code=r.randrange(5))
+        return t
+
+    def _with_terms(self, t: NewTransfer) -> NewTransfer:
+        """Return a hold that perhaps settles itself, or may be settled for more."""
+        r = self._terms
+        if t.expires_at is not None and r.random() < 0.5:
+            t = replace(t, settles=True)
+        if r.random() < 0.4:
+            t = replace(t, over_minor=r.choice((1, r.randrange(1, 300), r.randrange(1, 3000), 2**53 - 1)))
         return t
 
     def _plain(self) -> NewTransfer:
@@ -122,15 +137,19 @@ class Workload:
         r = self.random
         hold = r.choice(self._holds)
         t = replace(
-            hold, id=self._new(), kind="post_pending", pending_id=hold.id, expires_at=None, linked=False
-        )
+            hold, id=self._new(), kind="post_pending", pending_id=hold.id, expires_at=None, linked=False,
+            settles=False, over_minor=0,
+        )  # fmt: skip
         draw = r.random()
         if draw < 0.3:
             return replace(t, kind="void_pending", amount_minor=None)
         if draw < 0.6:
             return replace(t, amount_minor=None)
         if draw < 0.9:
-            return replace(t, amount_minor=r.randrange(1, max(2, (hold.amount_minor or 1) + 2)))
+            amount = r.randrange(1, max(2, (hold.amount_minor or 1) + 2))
+            if hold.over_minor and self._terms.random() < 0.6:
+                amount = (hold.amount_minor or 1) + self._terms.randrange(1, min(hold.over_minor, 2000) + 2)
+            return replace(t, amount_minor=amount)
         if draw < 0.95:
             return replace(t, credit=r.choice(self._by_asset[hold.asset]))
         return replace(t, pending_id=r.choice((None, self._new())))
@@ -139,6 +158,8 @@ class Workload:
         r = self.random
         if r.random() < 0.6:
             return replace(t, linked=False)
+        if self._terms.random() < 0.3:
+            return replace(t, linked=False, **self._terms.choice(({"settles": True}, {"over_minor": 1})))
         return (
             replace(t, linked=False, code=t.code + 1)
             if r.random() < 0.5
@@ -162,4 +183,20 @@ class Workload:
             {"kind": "pending", "expires_at": self._now()},
             {"pending_id": t.id},
         )
-        return replace(t, **r.choice(changes))
+        change = r.choice(changes)
+        if self._terms.random() < 0.2:
+            change = self._terms.choice(self._odd_terms())
+        return replace(t, **change)
+
+    def _odd_terms(self) -> tuple[dict[str, Any], ...]:
+        later = self._now() + timedelta(seconds=5)
+        return (
+            {"settles": True},
+            {"over_minor": 5},
+            {"kind": "pending", "settles": True},
+            {"kind": "pending", "settles": True, "expires_at": self._now()},
+            {"kind": "pending", "over_minor": -1},
+            {"kind": "pending", "over_minor": 2**53},
+            {"kind": "post_pending", "settles": True, "expires_at": later},
+            {"kind": "void_pending", "amount_minor": None, "over_minor": 5},
+        )

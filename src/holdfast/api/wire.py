@@ -331,7 +331,7 @@ class StatementLine(Struct, frozen=True):
     """One movement on an account, with what the account held after it.
 
     `kind` is `posted`, `pending` (money reserved), `post_pending` (a reservation settled) or `void_pending`
-    (released).
+    (released); `expire_pending` and `settle_pending` when it ended by itself, released or settled.
     """
 
     id: str

@@ -107,7 +107,7 @@ WRITER_RENEW_S: Final = 0.25
 """How often a writer says that it lives, and the others look."""
 
 EXPIRE_ROWS_MAX: Final = 1000
-"""Lapsed holds released in one commit."""
+"""Holds whose time is over that are ended in one commit."""
 
 LANE_BATCH_UNITS_MAX: Final = 2048
 """Units in one commit: bounds how long the first of them waits for the last."""

@@ -23,7 +23,7 @@ def moment(raw: bytes) -> Any:
 
 
 _READ: dict[int, Callable[[bytes], Any]] = {
-    16: bool,
+    16: lambda raw: raw[0] == 1,
     17: bytes,
     20: integer,
     21: integer,

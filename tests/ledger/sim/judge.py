@@ -18,7 +18,7 @@ from holdfast.base.limits import WRITER_LEASE_S
 from holdfast.base.money import ASSETS_BY_NUMBER
 from holdfast.domains.ledger.model import Group, NewAccount, Outcome
 from holdfast.domains.ledger.rules import chain
-from holdfast.domains.ledger.rules.rulebook import RULE_NUMBERS
+from holdfast.domains.ledger.rules.rulebook import OWN_KINDS, RULE_NUMBERS
 from tests.ledger.rehash import leaves
 from tests.ledger.sequential import STAYS_REFUSED, SequentialLedger
 from tests.ledger.sim.callers import Call, answers_of
@@ -145,7 +145,7 @@ class Judge:
         left = 0
         for group in groups:
             first = group.transfers[0]
-            if first.kind == "expire_pending":
+            if first.kind in OWN_KINDS:
                 answers += self._lapse(group, now)
                 continue
             if not left:
@@ -169,6 +169,8 @@ class Judge:
         [t] = group.transfers
         assert t.pending_id is not None
         amount = self.model.reservations[t.pending_id].amount
+        settles = self.model.made[t.pending_id][0].settles
+        holds(settles == (t.kind == "settle_pending"), f"a hold ends by itself as was asked for, not by {t}")
         if not self.model.lapse(t.pending_id, now):
             return [(Outcome.PENDING_EXPIRED, 0)]
         self.model.made[t.id] = (t, amount)
@@ -185,7 +187,7 @@ class Judge:
         kept = [
             (t.id, int(o))
             for t, (o, _) in zip(asked, answers, strict=True)
-            if o in STAYS_REFUSED and t.kind != "expire_pending"
+            if o in STAYS_REFUSED and t.kind not in OWN_KINDS
         ]
         ordered = sorted(refused.items(), key=lambda item: item[1][1])
         holds(kept == [(i, row[3]) for i, row in ordered], "what stays refused is what the model refuses")

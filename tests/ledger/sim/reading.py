@@ -18,7 +18,7 @@ from tests.ledger.sim.postgres import Reply, Transaction
 from tests.ledger.sim.statements import Account, BatchRow, Head, Meaning, Segment, Transfer, nothing
 
 _POSTED, _PENDING = 0, 1
-_SETTLES = (2, 3, 4)
+_MOVES, _SETTLES = (0, 2, 5), (2, 3, 4, 5)
 _PLACES_AT_ONCE = 65536
 
 
@@ -69,10 +69,13 @@ def _others(tx: Transaction, parameters: Sequence[Any]) -> Reply:
     )
     return Reply(
         [
-            (t.id, t.debit, t.credit, t.asset, t.amount, t.kind, t.held, t.pending_id, t.expires_at)
+            (
+                t.id, t.debit, t.credit, t.asset, t.amount, t.kind, t.held, t.pending_id, t.expires_at,
+                t.over, t.settles,
+            )
             for t in rows
         ]
-    )
+    )  # fmt: skip
 
 
 def _place_of_snapshot(tx: Transaction, _: Sequence[Any]) -> Reply:
@@ -98,7 +101,7 @@ def _stored(tx: Transaction, parameters: Sequence[Any]) -> Reply:
         [
             (
                 t.id, t.debit, t.credit, t.asset, t.amount, t.kind, t.balancing, t.asked, t.pending_id,
-                t.expires_at, t.code, t.metadata, t.seq,
+                t.expires_at, t.code, t.metadata, t.settles, t.over, t.seq,
             )
             for t in _found(tx, "transfer ids", parameters)
         ]
@@ -108,7 +111,7 @@ def _stored(tx: Transaction, parameters: Sequence[Any]) -> Reply:
 def _holds(tx: Transaction, parameters: Sequence[Any]) -> Reply:
     return Reply(
         [
-            (t.id, t.debit, t.credit, t.asset, t.amount, t.expires_at)
+            (t.id, t.debit, t.credit, t.asset, t.amount, t.expires_at, t.over, t.settles)
             for t in _found(tx, "transfer ids", parameters)
             if t.kind == _PENDING
         ]
@@ -228,7 +231,7 @@ def _mark_segment(tx: Transaction, parameters: Sequence[Any]) -> Reply:
 def _add(sums: list[int], t: Transfer, side: int) -> None:
     """Add a transfer to the five numbers of a mark: entries, debits and credits posted, and pending."""
     sums[0] += 1
-    if t.kind in (_POSTED, 2):
+    if t.kind in _MOVES:
         sums[1 + side] += t.amount
     if t.kind == _PENDING:
         sums[3 + side] += t.amount

@@ -22,7 +22,7 @@ from tests.ledger.sim.binary import array, integer, moment, padded
 from tests.ledger.sim.postgres import Postgres, Reply, Transaction
 
 Meaning = Callable[[Transaction, Sequence[Any]], Reply]
-_COLUMNS = 15
+_COLUMNS = 17
 """Of a transfer, and as many parameters has a statement that appends any."""
 WRITERS = "holdfast ledger writer "
 NEVER = datetime(1, 1, 1, tzinfo=UTC)
@@ -71,6 +71,8 @@ class Transfer(NamedTuple):
     pending_id: UUID | None
     expires_at: datetime | None
     metadata: Any
+    over: int | None
+    settles: bool | None
 
 
 class BatchRow(NamedTuple):
@@ -185,9 +187,8 @@ def _append(tx: Transaction, parameters: Sequence[Any]) -> Reply:
     count = len(ids)
     nothing_more = (None,) * (_COLUMNS - len(parameters))
     columns = [padded(raw, count) for raw in (*parameters[3:], *nothing_more)]
-    debits, credits_, amounts, codes, assets, kinds, balancing, asked, held, pending, expires, metadata = (
-        columns
-    )
+    debits, credits_, amounts, codes, assets, kinds, balancing, asked, held, pending, expires, *more = columns
+    metadata, over, settles = more
     for i in range(count):
         seq = first + i
         segment = seq >> segments.SEGMENT_BITS
@@ -196,7 +197,8 @@ def _append(tx: Transaction, parameters: Sequence[Any]) -> Reply:
             raise errors.CheckViolation("no partition of relation transfers found for row")
         row = Transfer(
             seq, at, debits[i], credits_[i], amounts[i], ids[i], codes[i], assets[i], kinds[i], balancing[i],
-            asked[i], held[i], pending[i], expires[i], metadata[i],
+            asked[i], held[i], pending[i], expires[i], metadata[i], over[i],
+            settles[i],
         )  # fmt: skip
         if row.amount <= 0 or row.debit == row.credit:
             raise errors.CheckViolation("transfers_check")
@@ -355,6 +357,7 @@ def writing() -> dict[str, Meaning]:
         "set statement_timeout = '10min'": nothing,
         "reset statement_timeout": nothing,
         append.APPEND: _append,
+        append.APPEND_TERMS: _append,
         append.APPEND_PLAIN: _append,
         append.REFUSE: _refuse,
         append.COMMIT_HEAD: _commit_head,

@@ -34,6 +34,8 @@ FACTS = {
     "a segment that is full",
     "an early id",
     "a hold that lapsed",
+    "a hold that settled itself",
+    "a hold settled for more",
     "a commit of nothing but rows",
 }
 RARE = {Outcome.BALANCE_OVERFLOW, Outcome.EXCEEDS_DEBITS, Outcome.ASSETS_DIFFER}
@@ -58,6 +60,10 @@ def met_in(world: World) -> set[str]:
         "a segment that is full": any(s.marked and s.indexed for s in segments),
         "an early id": any(b.early for b in tables.get("batches", {}).values()),
         "a hold that lapsed": any(t.kind == 4 for t in tables.get("transfers", {}).values()),
+        "a hold that settled itself": any(t.kind == 5 for t in tables.get("transfers", {}).values()),
+        "a hold settled for more": any(
+            t.amount > (t.held or t.amount) for t in tables.get("transfers", {}).values()
+        ),
         "a commit of nothing but rows": any(
             isinstance(c.noted[0], CommitNote) and "batches" not in {table for table, _ in c.rows}
             for c in world.commits

@@ -26,7 +26,7 @@ from holdfast.domains.ledger.errors import (
     TransferInvalid,
 )
 from holdfast.domains.ledger.model import Group, NewAccount, NewTransfer
-from holdfast.domains.ledger.rules.rulebook import ASSET_NUMBERS, RULE_NUMBERS
+from holdfast.domains.ledger.rules.rulebook import ASSET_NUMBERS, OWN_KINDS, RULE_NUMBERS
 
 _NUMBER_MAX = 2**63 - 1
 _CODE_MAX = 2**31 - 1
@@ -55,8 +55,8 @@ def check_transfer(t: NewTransfer) -> None:
         raise TransferInvalid
     if t.expires_at is not None and t.expires_at.tzinfo is None:
         raise TransferInvalid("expires_at needs a time zone.")
-    if t.kind == "expire_pending":
-        raise TransferInvalid("Holds lapse by themselves.")
+    if t.kind != "posted" and t.kind in OWN_KINDS:
+        raise TransferInvalid("Holds lapse, and settle themselves, without being asked.")
     if t.metadata:
         _check_metadata(t)
 

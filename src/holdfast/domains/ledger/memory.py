@@ -69,7 +69,7 @@ class MemoryLedger:
             )
 
     async def close_accounts(self, numbers: Sequence[AccountId], *, closed: bool = True) -> None:
-        """Close accounts: from then on they take part in nothing but the release of holds.
+        """Close accounts: from then on they take part in nothing but the end of holds.
 
         Raises: `AccountMissing`.
         """
@@ -115,13 +115,13 @@ class MemoryLedger:
         return [Posting(t.id, outcome, amount) for t, (outcome, amount) in zip(chain, decisions, strict=True)]
 
     async def expire_due(self, *, limit: int = 1000) -> int:
-        """Release up to `limit` holds whose time is over and return how many."""
+        """Release, or settle, up to `limit` holds whose time is over and return how many."""
         now = self._clock.now()
         due = [
             h for h in self.book.holds.values() if h.state == "open" and h.expires_at and h.expires_at <= now
         ]
         for hold in due[:limit]:
-            self.book.lapse(hold)
+            self.book.end(hold)
             if self._history is not None:
                 self._remember({hold.debit, hold.credit}, now)
         return len(due[:limit])

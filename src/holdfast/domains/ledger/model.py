@@ -50,8 +50,11 @@ class Balance:
         return self.credits_posted_minor - self.debits_posted_minor - self.debits_pending_minor
 
 
-TransferKind = Literal["posted", "pending", "post_pending", "void_pending", "expire_pending"]
-"""`expire_pending` is made by the ledger itself when a hold lapses; nobody may ask for it."""
+TransferKind = Literal[
+    "posted", "pending", "post_pending", "void_pending", "expire_pending", "settle_pending"
+]
+"""`expire_pending` is made by the ledger itself when a hold lapses, `settle_pending` when one settles itself;
+nobody may ask for them."""
 
 
 @quick
@@ -63,6 +66,9 @@ class NewTransfer:
     `post_pending` settles the hold `pending_id` (`amount_minor` of it or, when None, all; the rest is
     released); `void_pending` releases it. `balancing` moves up to `amount_minor`, as much as the debit
     account's rule allows (`balancing="debit"`), or as the credit account's rule allows (`"credit"`).
+
+    A hold that `settles` is settled in full at `expires_at`, by the ledger itself, instead of released.
+    `over_minor`: by how much more than the hold a `post_pending` may settle it.
 
     `linked` ties a transfer to the one after it in the same unit: the chain succeeds or fails together.
     """
@@ -79,6 +85,8 @@ class NewTransfer:
     code: int = 0
     linked: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict)
+    settles: bool = False
+    over_minor: int = 0
 
 
 class Group(NamedTuple):

@@ -40,7 +40,7 @@ class PostgresLedger:
             await self._seat.open_accounts(accounts)
 
     async def close_accounts(self, numbers: Sequence[AccountId], *, closed: bool = True) -> None:
-        """Close accounts: from then on they take part in nothing but the release of holds.
+        """Close accounts: from then on they take part in nothing but the end of holds.
 
         Raises: `AccountMissing`, `Unavailable`.
         """
@@ -87,7 +87,7 @@ class PostgresLedger:
         return await self._seat.post_columns(columns)
 
     async def expire_due(self, *, limit: int = EXPIRE_ROWS_MAX) -> int:
-        """Release up to `limit` holds whose time is over, oldest first, and return how many.
+        """Release, or settle, up to `limit` holds whose time is over, oldest first, and return how many.
 
         Any process may ask for it; it is asked for again while it returns `limit`.
         """

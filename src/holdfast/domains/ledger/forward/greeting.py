@@ -19,7 +19,7 @@ from typing import Final
 from holdfast.base.errors import ensure
 from holdfast.domains.ledger.errors import WriterAway
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 """Changes with every change of what crosses the wire."""
 _MAGIC: Final = b"HFFW"
 _NONCE_BYTES: Final = 32

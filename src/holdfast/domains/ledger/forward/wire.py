@@ -151,7 +151,7 @@ _Moment = Annotated[datetime, Meta(tz=True)]
 _Balancing = Literal["debit", "credit"]
 _Transfer = tuple[
     UUID, _Int64, _Int64, _Name, _Int64 | None, TransferKind, UUID | None, _Moment | None, _Balancing | None,
-    _Int64, bool, _Metadata,
+    _Int64, bool, _Metadata, bool, _Int64,
 ]  # fmt: skip
 """The fields of `NewTransfer`, in its order."""
 _Chain = Annotated[list[_Transfer], Meta(max_length=LINKED_TRANSFERS_MAX)]
@@ -226,7 +226,7 @@ _read_statements: Final = _reader(_Statements)
 def _transfer(t: NewTransfer) -> tuple[object, ...]:
     return (
         t.id, t.debit, t.credit, t.asset, t.amount_minor, t.kind, t.pending_id, t.expires_at, t.balancing,
-        t.code, t.linked, t.metadata,
+        t.code, t.linked, t.metadata, t.settles, t.over_minor,
     )  # fmt: skip
 
 

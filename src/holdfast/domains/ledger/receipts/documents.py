@@ -29,11 +29,11 @@ ROOTS_BYTES_MAX: Final = 2**24
 """A file of published roots: about 100,000 of them."""
 _LEVELS_MAX: Final = 8
 _BIG: Final = 2**63 - 1
-_KINDS: Final = ("posted", "pending", "post_pending", "void_pending", "expire_pending")
+_KINDS: Final = ("posted", "pending", "post_pending", "void_pending", "expire_pending", "settle_pending")
 _BALANCING: Final = ("debit", "credit")
 _CONTENT: Final = (
     "id", "debit", "credit", "amount", "code", "asset", "kind", "balancing", "asked", "held", "pending_id",
-    "expires_at", "metadata",
+    "expires_at", "over", "settles", "metadata",
 )  # fmt: skip
 _BATCH: Final = ("number", "first_seq", "at", "transfers", "before", "refusals", "refused")
 _TREE: Final = ("size", "path", "root")
@@ -59,6 +59,8 @@ class Content:
     held: int | None = None
     pending_id: UUID | None = None
     expires_at: datetime | None = None
+    over: int | None = None
+    settles: bool | None = None
     metadata: Mapping[str, str] | None = None
 
     @property
@@ -77,6 +79,8 @@ class Content:
             held=self.held,
             pending_id=None if self.pending_id is None else self.pending_id.bytes,
             expires_at=self.expires_at,
+            over=self.over,
+            settles=self.settles,
             metadata=chain.canonical(self.metadata) if self.metadata else None,
         )
         return sha256(fixed + more).digest()
@@ -89,6 +93,8 @@ class Content:
             "held": self.held,
             "pending_id": None if self.pending_id is None else str(self.pending_id),
             "expires_at": None if self.expires_at is None else written(self.expires_at),
+            "over": self.over,
+            "settles": self.settles,
             "metadata": dict(self.metadata) if self.metadata else None,
         }
         return {
@@ -255,6 +261,8 @@ def _content(found: Mapping[str, object]) -> Content:
     kind, balancing = found.get("kind"), found.get("balancing")
     if kind not in _KINDS or (balancing is not None and balancing not in _BALANCING):
         raise ReceiptUnreadable
+    if "settles" in found and found["settles"] is not True:
+        raise ReceiptUnreadable("`settles` is true, or is not there.")
     metadata = found.get("metadata")
     if metadata is not None:
         named = isinstance(metadata, Mapping) and metadata
@@ -273,6 +281,8 @@ def _content(found: Mapping[str, object]) -> Content:
         held=_whole(found, "held", 1) if "held" in found else None,
         pending_id=_uuid(found, "pending_id") if "pending_id" in found else None,
         expires_at=_moment(found, "expires_at") if "expires_at" in found else None,
+        over=_whole(found, "over", 1) if "over" in found else None,
+        settles=True if "settles" in found else None,
         metadata=dict(metadata) if isinstance(metadata, Mapping) else None,
     )
 

@@ -118,7 +118,7 @@ def _check(receipt: Document) -> None:
 def _content(row: store.Row) -> Content:
     return Content(
         row.id, row.debit, row.credit, row.amount, row.code, row.asset, row.kind, row.balancing, row.asked,
-        row.held, row.pending_id, row.expires_at, row.metadata,
+        row.held, row.pending_id, row.expires_at, row.over, row.settles, row.metadata,
     )  # fmt: skip
 
 

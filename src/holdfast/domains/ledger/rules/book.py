@@ -33,6 +33,7 @@ from holdfast.domains.ledger.rules.rulebook import (
     DEBITS_BOUND,
     KEPT,
     KIND_NUMBERS,
+    OWN_KINDS,
     Books,
     Hold,
     Looked,
@@ -41,6 +42,8 @@ from holdfast.domains.ledger.rules.rulebook import (
 from holdfast.domains.ledger.rules.seen import Seen
 
 _PLACES_MIN: Final = 1024
+_POSTING: Final = tuple(KIND_NUMBERS[kind] for kind in ("posted", "post_pending", "settle_pending"))
+"""The kinds that add their amount to the posted sums, as numbers."""
 
 
 NOT_LOOKED: Final = Looked()
@@ -48,13 +51,15 @@ NOT_LOOKED: Final = Looked()
 
 @dataclass(frozen=True, slots=True)
 class Extra:
-    """What only some transfers have; `metadata` is its canonical JSON."""
+    """What only some transfers have; `metadata` is its canonical JSON. `settles`: True or None."""
 
     balancing: int | None
     asked: int | None
     held: int | None
     pending_id: UUID | None
     expires_at: datetime | None
+    over: int | None
+    settles: bool | None
     metadata: str | None
 
 
@@ -193,7 +198,7 @@ class Book:
                 if outcome is Outcome.POSTED:
                     held = book.holds[t.pending_id].amount if t.pending_id is not None else 0
                     kept.append((position, amount, held))
-                elif outcome in KEPT and t.kind != "expire_pending":
+                elif outcome in KEPT and t.kind not in OWN_KINDS:
                     refused.append((t.id, int(outcome)))
                 position += 1
             answers += [Posting(t.id, o, a) for t, (o, a) in zip(group.transfers, decisions, strict=True)]
@@ -211,7 +216,7 @@ class Book:
             t = plan.transfers[position]
             transfers.append(t)
             stands[position] = True
-            if t.kind == "posted" or t.kind == "post_pending":
+            if t.kind == "posted" or t.kind == "post_pending" or t.kind == "settle_pending":
                 posted[position] = amount
             if released:
                 pending[position] = -released
@@ -244,8 +249,9 @@ class Book:
                 hold = None if t.pending_id is None else self.holds.get(t.pending_id)
                 if hold is not None and t.pending_id is not None:
                     book.holds[t.pending_id] = Hold(
-                        hold.debit, hold.credit, hold.asset, hold.amount, hold.expires_at
-                    )
+                        hold.debit, hold.credit, hold.asset, hold.amount, hold.expires_at, "open",
+                        hold.over, hold.settles,
+                    )  # fmt: skip
         book.known.update(looked.known)
         book.refused.update(looked.refused)
         for i, hold in looked.holds.items():
@@ -286,9 +292,11 @@ class Book:
             if row["kind"] == KIND_NUMBERS["pending"]:
                 i = UUID(bytes=row["id"].tobytes())
                 hold = Hold(
-                    int(row["debit"]), int(row["credit"]), int(row["asset"]), int(row["amount"]),
-                    extra.expires_at if extra else None,
-                )  # fmt: skip
+                    int(row["debit"]), int(row["credit"]), int(row["asset"]), int(row["amount"]), None
+                )
+                if extra is not None:
+                    hold.expires_at = extra.expires_at
+                    hold.over, hold.settles = extra.over or 0, extra.settles is True
                 self.reserve(i, hold)
                 decided.holds.append((i, hold, True))
             elif extra is not None and extra.pending_id is not None:
@@ -345,7 +353,10 @@ class Book:
         return Marks(seq, self.numbers[places], self.entries[places], self.sums[:, places])
 
     def due(self, now: datetime, limit: int) -> list[NewTransfer]:
-        """Return the transfers that would release the holds whose time is over, oldest first."""
+        """Return the transfers that would end the holds whose time is over, oldest first.
+
+        Those that settle themselves are settled, the others released.
+        """
         found: list[tuple[datetime, UUID]] = []
         while self._expiring and len(found) < limit:
             when, i = self._expiring[0]
@@ -361,7 +372,8 @@ class Book:
         return [
             NewTransfer(
                 expiry_id(i), AccountId(self.holds[i].debit), AccountId(self.holds[i].credit),
-                ASSETS_BY_NUMBER[self.holds[i].asset].code, None, kind="expire_pending",
+                ASSETS_BY_NUMBER[self.holds[i].asset].code, None,
+                kind="settle_pending" if self.holds[i].settles else "expire_pending",
                 pending_id=TransferId(i),
             )
             for _, i in dict.fromkeys(found)
@@ -378,7 +390,7 @@ class Book:
     def replay_hold(
         self, i: UUID, hold: Hold, kind: int, amount: int, held: int, pending_id: UUID | None
     ) -> None:
-        """Apply one transfer of another kind that stands already. `hold` is its accounts and its end."""
+        """Apply one transfer of another kind that stands already. `hold`: its accounts, its end and terms."""
         debit, credit = self.places[hold.debit], self.places[hold.credit]
         self.entries[[debit, credit]] += 1
         if kind == KIND_NUMBERS["pending"]:
@@ -388,7 +400,7 @@ class Book:
             return
         self.sums[2, debit] -= held
         self.sums[3, credit] -= held
-        if kind == KIND_NUMBERS["post_pending"]:
+        if kind in _POSTING:
             self.sums[0, debit] += amount
             self.sums[1, credit] += amount
         if pending_id is not None:
@@ -396,7 +408,10 @@ class Book:
 
 
 def expiry_id(pending: UUID) -> TransferId:
-    """Return the id under which a hold lapses: the same whoever notices, and near the hold's own in time."""
+    """Return the id under which a hold lapses, or settles itself.
+
+    The same whoever notices, and near the hold's own in time.
+    """
     return TransferId(UUID(int=pending.int ^ ((1 << 62) - 1)))
 
 
@@ -404,7 +419,7 @@ def _change(row: np.void, extra: Extra | None) -> tuple[int, int]:
     """Return what a transfer adds to the posted and to the pending sum on each of its sides."""
     kind, amount = int(row["kind"]), int(row["amount"])
     held = extra.held or 0 if extra is not None else 0
-    posted = amount if kind in (KIND_NUMBERS["posted"], KIND_NUMBERS["post_pending"]) else 0
+    posted = amount if kind in _POSTING else 0
     return posted, amount if kind == KIND_NUMBERS["pending"] else -held
 
 
@@ -465,8 +480,10 @@ def _extra(t: NewTransfer, amount: int, held: int | None) -> Extra | None:
     balancing = BALANCING_NUMBERS[t.balancing]
     if (
         balancing is None and asked is None and held is None and t.pending_id is None
-        and t.expires_at is None and not t.metadata
+        and t.expires_at is None and not t.over_minor and not t.metadata
     ):  # fmt: skip
         return None
     metadata = chain.canonical(t.metadata) if t.metadata else None
-    return Extra(balancing, asked, held, t.pending_id, t.expires_at, metadata)
+    return Extra(
+        balancing, asked, held, t.pending_id, t.expires_at, t.over_minor or None, t.settles or None, metadata
+    )

@@ -2,7 +2,8 @@
 
     leaf   SHA-256 of 0x00, id (16 bytes), debit, credit, amount (8 each), code (4), asset, kind (2 each), and
            then, only where there is one: 1 balancing (2), 2 asked (8), 3 held (8), 4 pending_id (16),
-           5 expires_at (8), 6 metadata (the rest), each behind its number as one byte
+           5 expires_at (8), 7 over (8), 8 settles (1), 6 metadata (the rest), in this order, each behind its
+           number as one byte
     root   of a tree with 16 branches: SHA-256 of 0x01 and up to 16 hashes of the level below, in order, level
            by level until one is left; a single leaf is the root, and SHA-256 of nothing the root of nothing
     hash   SHA-256 of 0x02, the hash of the batch before (nothing for the first), number, first_seq, at (8
@@ -63,6 +64,8 @@ def extension(
     held: int | None = None,
     pending_id: bytes | None = None,
     expires_at: datetime | None = None,
+    over: int | None = None,
+    settles: bool | None = None,
     metadata: str | None = None,
 ) -> bytes:
     """Return the part of a leaf that only some transfers have; `metadata` as `canonical` writes it."""
@@ -77,6 +80,10 @@ def extension(
         parts.append(b"\x04" + pending_id)
     if expires_at is not None:
         parts.append(struct.pack("!bq", 5, microseconds(expires_at)))
+    if over is not None:
+        parts.append(struct.pack("!bq", 7, over))
+    if settles is not None:
+        parts.append(struct.pack("!b?", 8, settles))
     if metadata:
         parts.append(b"\x06" + metadata.encode())
     return b"".join(parts)

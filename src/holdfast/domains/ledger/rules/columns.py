@@ -97,7 +97,7 @@ class ColumnPlan(Plan):
         self.special = np.zeros(count, np.bool_)
         if self.repeated:
             self.special[:] = [i in self.repeated for i in self.ids]
-        self.plain, self.extras = not self.repeated, bool(self.repeated)
+        self.plain, self.extras, self.terms = not self.repeated, bool(self.repeated), False
         self.assets_each = np.full(count, ASSET_NUMBERS[columns.asset], np.int64)
         self.assets = np.full(len(self.touched.numbers), ASSET_NUMBERS[columns.asset], np.int64)
         self.wanted = self.touched.any_of(self.special)

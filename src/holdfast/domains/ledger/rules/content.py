@@ -27,17 +27,22 @@ def digest(t: NewTransfer) -> bytes:
     """Return the first 16 bytes of SHA-256 over what was asked; nothing for what can never have been posted.
 
     Over a byte 3, debit, credit, the amount asked for (-1: all of the hold), code, asset, kind, and those of
-    `balancing`, `pending_id`, `expires_at` and `metadata` that it has, all written as in a leaf.
+    `balancing`, `pending_id`, `expires_at`, `over`, `settles` and `metadata` that it has, all written as in a
+    leaf.
     """
-    amount = _ALL_OF_IT if t.amount_minor is None else t.amount_minor
+    amount, over = _ALL_OF_IT if t.amount_minor is None else t.amount_minor, t.over_minor
     asset = ASSET_NUMBERS.get(t.asset, UNKNOWN_ASSET)
     if type(amount) is not int or not _ALL_OF_IT <= amount <= _BIG or asset == UNKNOWN_ASSET:
+        return b""
+    if over and (type(over) is not int or not 0 < over <= _BIG):
         return b""
     fixed = _FIXED(_TAG, t.debit, t.credit, amount, t.code, asset, KIND_NUMBERS[t.kind])
     more = chain.extension(
         balancing=BALANCING_NUMBERS[t.balancing],
         pending_id=None if t.pending_id is None else t.pending_id.bytes,
         expires_at=t.expires_at,
+        over=over or None,
+        settles=t.settles or None,
         metadata=chain.canonical(t.metadata) if t.metadata else None,
     )
     return sha256(fixed + more).digest()[:DIGEST_BYTES]

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from holdfast.base.limits import BATCH_TRANSFERS_MAX
 from holdfast.domains.ledger.model import Group, NewTransfer
-from holdfast.domains.ledger.rules.rulebook import ASSET_NUMBERS, UNKNOWN_ASSET
+from holdfast.domains.ledger.rules.rulebook import ASSET_NUMBERS, UNKNOWN_ASSET, malformed
 
 Integers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -95,7 +95,8 @@ class Plan:
     malformed, or is huge); the others are `plain`, and `advance` is what they add to the accounts if none of
     them is refused, `amounts` what each moves then, `holds` what of it is only reserved. `wanted` marks the
     accounts that the special ones touch. `raw_ids`: the ids, 16 bytes each. `extras`: some transfer may have
-    what only some have (a hold's end, metadata).
+    what only some have (a hold's end, metadata); `terms`: so may a hold that settles itself, or may be
+    settled for more.
     """
 
     __slots__ = (
@@ -112,6 +113,7 @@ class Plan:
         "raw_ids",
         "repeated",
         "special",
+        "terms",
         "touched",
         "transfers",
         "wanted",
@@ -151,7 +153,7 @@ class Plan:
     def _classify(self) -> tuple[list[int], list[int], list[bool], bool]:
         """Return what each transfer adds to posted and pending sums in advance, and which are special."""
         now, repeated = self.now, self.repeated
-        self.extras = False
+        self.extras = self.terms = False
         seen: set[int] = set()
         posted: list[int] = []
         pending: list[int] = []
@@ -170,14 +172,20 @@ class Plan:
                     and not group.unfinished
                     and not (repeated and t.id.int in seen)
                 ):
-                    if kind == "posted" and t.expires_at is None:
+                    if kind == "posted" and t.expires_at is None and not t.settles and not t.over_minor:
                         move = amount
-                    elif kind == "pending" and (t.expires_at is None or t.expires_at > now):
+                    elif (
+                        kind == "pending"
+                        and (t.expires_at is None or t.expires_at > now)
+                        and (not (t.settles or t.over_minor) or malformed(t, now) is None)
+                    ):
                         hold = amount
                 if repeated and t.id.int in repeated:
                     seen.add(t.id.int)
-                if t.metadata or t.expires_at is not None:
+                if t.metadata or (not move and (t.expires_at is not None or t.over_minor)):
                     self.extras = True
+                if not move and (t.settles or t.over_minor):
+                    self.terms = True
                 posted.append(move)
                 pending.append(hold)
                 special.append(not move and not hold)

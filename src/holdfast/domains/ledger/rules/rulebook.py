@@ -32,6 +32,7 @@ KIND_NUMBERS: Final[dict[TransferKind, int]] = {
     "post_pending": 2,
     "void_pending": 3,
     "expire_pending": 4,
+    "settle_pending": 5,
 }
 BALANCING_NUMBERS: Final[dict[Literal["debit", "credit"] | None, int | None]] = {
     None: None,
@@ -44,7 +45,10 @@ UNKNOWN_ASSET: Final = -1
 HoldState = Literal["open", "posted", "voided", "expired"]
 Decision = tuple[Outcome, int]
 
-RELEASING: Final = ("void_pending", "expire_pending")
+OWN_KINDS: Final[frozenset[TransferKind]] = frozenset(("expire_pending", "settle_pending"))
+"""What the ledger makes by itself when a hold's time is over."""
+WHOLE_KINDS: Final = OWN_KINDS | {"void_pending"}
+"""What ends a hold without naming an amount, also between accounts that are closed by then."""
 
 KEPT: Final = frozenset(
     outcome
@@ -84,9 +88,12 @@ class Books:
 
 
 class Hold:
-    """A pending transfer, as far as settling it needs."""
+    """A pending transfer, as far as settling it needs.
 
-    __slots__ = ("amount", "asset", "credit", "debit", "expires_at", "state")
+    `over`: by how much more it may be settled; `settles`: in full at `expires_at`, instead of released.
+    """
+
+    __slots__ = ("amount", "asset", "credit", "debit", "expires_at", "over", "settles", "state")
 
     def __init__(
         self,
@@ -96,6 +103,8 @@ class Hold:
         amount: int,
         expires_at: datetime | None,
         state: HoldState = "open",
+        over: int = 0,
+        settles: bool = False,
     ) -> None:
         self.debit = debit
         self.credit = credit
@@ -103,6 +112,8 @@ class Hold:
         self.amount = amount
         self.expires_at = expires_at
         self.state: HoldState = state
+        self.over = over
+        self.settles = settles
 
 
 class Content(Protocol):
@@ -143,6 +154,8 @@ def same_content(one: NewTransfer, other: NewTransfer | Content) -> bool:
         and one.expires_at == other.expires_at
         and one.balancing == other.balancing
         and one.code == other.code
+        and one.settles == other.settles
+        and one.over_minor == other.over_minor
         and dict(one.metadata) == dict(other.metadata)
     )
 
@@ -150,16 +163,21 @@ def same_content(one: NewTransfer, other: NewTransfer | Content) -> bool:
 def malformed(t: NewTransfer, now: datetime) -> Outcome | None:
     """Return the refusal that lies in the request alone, if there is one."""
     amount = t.amount_minor
-    if t.kind in RELEASING or (t.kind == "post_pending" and amount is None):
+    if t.kind in WHOLE_KINDS or (t.kind == "post_pending" and amount is None):
         if amount is not None:
             return Outcome.AMOUNT_INVALID
     elif type(amount) is not int or not 0 < amount <= AMOUNT_MINOR_MAX:
         return Outcome.AMOUNT_INVALID
     if t.balancing is not None and t.pending_id is not None:
         return Outcome.AMOUNT_INVALID
+    over = t.over_minor
+    if over and (t.kind != "pending" or type(over) is not int or not 0 < over <= AMOUNT_MINOR_MAX):
+        return Outcome.AMOUNT_INVALID
     if t.debit == t.credit:
         return Outcome.ACCOUNTS_MUST_DIFFER
     if t.expires_at is not None and (t.kind != "pending" or t.expires_at <= now):
+        return Outcome.EXPIRY_INVALID
+    if t.settles and (t.kind != "pending" or t.expires_at is None):
         return Outcome.EXPIRY_INVALID
     return None
 
@@ -224,7 +242,7 @@ class Rulebook:
             return self._refuse(t, missing)
         if not debit.asset == credit.asset == ASSET_NUMBERS.get(t.asset, UNKNOWN_ASSET):
             return self._refuse(t, Outcome.ASSETS_DIFFER)
-        if (debit.closed or credit.closed) and t.kind not in RELEASING:
+        if (debit.closed or credit.closed) and t.kind not in WHOLE_KINDS:
             return self._refuse(t, Outcome.ACCOUNT_CLOSED)
         if t.kind == "posted" or t.kind == "pending":
             if t.pending_id is not None:
@@ -272,7 +290,9 @@ class Rulebook:
         if t.kind == "pending":
             debit.debits_pending += amount
             credit.credits_pending += amount
-            self.holds[t.id] = Hold(t.debit, t.credit, debit.asset, amount, t.expires_at)
+            self.holds[t.id] = Hold(
+                t.debit, t.credit, debit.asset, amount, t.expires_at, "open", t.over_minor, t.settles
+            )
         else:
             debit.debits_posted += amount
             credit.credits_posted += amount
@@ -289,13 +309,15 @@ class Rulebook:
             return self._refuse(t, Outcome.PENDING_ALREADY_POSTED)
         if hold.state == "voided":
             return self._refuse(t, Outcome.PENDING_ALREADY_VOIDED)
-        if t.kind == "expire_pending":
-            return self._expire(t, hold, now)
+        if t.kind in OWN_KINDS:
+            return self._fall_due(t, hold, now)
         if hold.state == "expired" or (hold.expires_at is not None and hold.expires_at <= now):
             return self._refuse(t, Outcome.PENDING_EXPIRED)
         amount = hold.amount if t.amount_minor is None else t.amount_minor
-        if amount > hold.amount:
+        if amount > hold.amount + hold.over:
             return self._refuse(t, Outcome.EXCEEDS_PENDING_AMOUNT)
+        if amount > hold.amount:
+            return self._exceed(t, hold, debit, credit)
         debit.debits_pending -= hold.amount
         credit.credits_pending -= hold.amount
         if t.kind == "post_pending":
@@ -307,25 +329,42 @@ class Rulebook:
         self.known[t.id] = (t, amount)
         return Outcome.POSTED, amount
 
-    def _expire(self, t: NewTransfer, hold: Hold, now: datetime) -> Decision:
+    def _exceed(self, t: NewTransfer, hold: Hold, debit: Books, credit: Books) -> Decision:
+        """Settle a hold for more than it has reserved: all of it must have room once the hold is gone."""
+        debit.debits_pending -= hold.amount
+        credit.credits_pending -= hold.amount
+        decision = self._move(t, debit, credit)
+        if decision[0] is Outcome.POSTED:
+            hold.state = "posted"
+        else:
+            debit.debits_pending += hold.amount
+            credit.credits_pending += hold.amount
+        return decision
+
+    def _fall_due(self, t: NewTransfer, hold: Hold, now: datetime) -> Decision:
         if hold.state == "expired":
             return self._refuse(t, Outcome.PENDING_EXPIRED)
-        if hold.expires_at is None or hold.expires_at > now:
+        early = hold.expires_at is None or hold.expires_at > now
+        if early or hold.settles != (t.kind == "settle_pending"):
             return Outcome.EXPIRY_INVALID, 0
-        self.lapse(hold)
+        self.end(hold)
         self.known[t.id] = (t, hold.amount)
         return Outcome.POSTED, hold.amount
 
-    def lapse(self, hold: Hold) -> None:
-        """Release an open hold whose time is over."""
-        self.accounts[hold.debit].debits_pending -= hold.amount
-        self.accounts[hold.credit].credits_pending -= hold.amount
-        hold.state = "expired"
+    def end(self, hold: Hold) -> None:
+        """End an open hold whose time is over: it lapses or, if it settles itself, is settled."""
+        debit, credit = self.accounts[hold.debit], self.accounts[hold.credit]
+        debit.debits_pending -= hold.amount
+        credit.credits_pending -= hold.amount
+        if hold.settles:
+            debit.debits_posted += hold.amount
+            credit.credits_posted += hold.amount
+        hold.state = "posted" if hold.settles else "expired"
 
     def _undo(self, t: NewTransfer) -> None:
         amount = self.known.pop(t.id)[1]
         debit, credit = self.accounts[t.debit], self.accounts[t.credit]
-        if t.kind == "posted" or t.kind == "post_pending":
+        if t.kind == "posted" or t.kind == "post_pending" or t.kind == "settle_pending":
             debit.debits_posted -= amount
             credit.credits_posted -= amount
         elif t.kind == "pending":

@@ -14,8 +14,8 @@ from holdfast.domains.ledger.rules import chain
 from holdfast.domains.ledger.rules.book import Book
 from holdfast.domains.ledger.rules.rulebook import Hold
 
-_MAGIC: Final = b"HFSNAP01"
-_HOLD: Final = struct.Struct("!16sqqhqq")
+_MAGIC: Final = b"HFSNAP02"
+_HOLD: Final = struct.Struct("!16sqqhqqq?")
 _FOREVER: Final = -(2**63)
 
 
@@ -25,7 +25,7 @@ def payload_of(book: Book) -> list[bytes]:
     holds = [
         _HOLD.pack(
             i.bytes, h.debit, h.credit, h.asset, h.amount,
-            _FOREVER if h.expires_at is None else chain.microseconds(h.expires_at),
+            _FOREVER if h.expires_at is None else chain.microseconds(h.expires_at), h.over, h.settles,
         )
         for i, h in book.holds.items()
     ]  # fmt: skip
@@ -57,7 +57,7 @@ def restore(book: Book, payload: bytes) -> None:
     book.sums[:, :count] = take(np.int64, 4).reshape(4, count)
     book.entries[:count] = take(np.int64)
     for _ in range(holds):
-        i, debit, credit, asset, amount, expires = _HOLD.unpack_from(view, at)
+        i, debit, credit, asset, amount, expires, over, settles = _HOLD.unpack_from(view, at)
         at += _HOLD.size
         moment = None if expires == _FOREVER else chain.moment(expires)
-        book.reserve(UUID(bytes=i), Hold(debit, credit, asset, amount, moment))
+        book.reserve(UUID(bytes=i), Hold(debit, credit, asset, amount, moment, "open", over, settles))

@@ -22,7 +22,7 @@ comment on column ledger.accounts.asset is 'ISO 4217 number, or a number of ours
 comment on column ledger.accounts.rule is '0 free, 1 debits must not exceed credits, 2 credits must not exceed debits.';
 comment on column ledger.accounts.place is 'Where the writer keeps it: 0, 1, 2 … in the order of opening.';
 comment on column ledger.accounts.limit_minor is 'By how much the rule may be exceeded now, minor units: a credit limit. `limits` has its history.';
-comment on column ledger.accounts.closed is 'A closed account takes part in nothing but the release of holds.';
+comment on column ledger.accounts.closed is 'A closed account takes part in nothing but the end of holds: their release, and the settlement of those that settle themselves.';
 comment on index ledger.accounts_pkey is 'Opening and describing accounts by number.';
 comment on index ledger.accounts_code_key is 'Finding an account by its name.';
 comment on index ledger.accounts_place_key is 'Accounts opened since a snapshot.';
@@ -54,6 +54,8 @@ create table ledger.transfers (
     pending_id uuid,
     expires_at timestamptz,
     metadata jsonb,
+    over bigint,
+    settles boolean,
     check (amount > 0 and debit <> credit)
 ) partition by range (seq);
 comment on table ledger.transfers is 'Every transfer that was made, in segments of 2^20 numbers. Never updated, never deleted; a correction is a new transfer.';
@@ -62,11 +64,14 @@ comment on column ledger.transfers.at is 'Time of its batch.';
 comment on column ledger.transfers.id is 'Chosen by whoever asks, time-ordered, so that new ones go to the right edge of the index.';
 comment on column ledger.transfers.amount is 'What it moved, reserved or released, minor units.';
 comment on column ledger.transfers.code is 'The caller''s own reason code.';
-comment on column ledger.transfers.kind is '0 posted, 1 pending, 2 settles a pending one, 3 voids one, 4 one lapsed.';
+comment on column ledger.transfers.kind is '0 posted, 1 pending, 2 settles a pending one, 3 voids one, 4 one lapsed, 5 one settled itself.';
 comment on column ledger.transfers.balancing is '1 as much as the debit account allows, 2 as the credit account allows; null: exactly the amount.';
 comment on column ledger.transfers.asked is 'Amount asked for where it differs from the amount; -1 when all was asked for.';
 comment on column ledger.transfers.held is 'What the pending transfer that this one settles or releases had reserved.';
 comment on column ledger.transfers.pending_id is 'The pending transfer that this one settles or releases.';
+comment on column ledger.transfers.expires_at is 'When the time of a pending transfer is over: it lapses, or settles itself.';
+comment on column ledger.transfers.over is 'By how much more than its amount a pending transfer may be settled; null: not for more.';
+comment on column ledger.transfers.settles is 'True: a pending transfer that is settled in full when its time is over. Else null.';
 
 create table ledger.segments (
     number integer primary key,
@@ -264,8 +269,8 @@ begin
     execute format($q$
         with touched as materialized (
             select v.account, max(t.seq) as seq, count(*) as entries,
-                   coalesce(sum(t.amount) filter (where v.debit and t.kind in (0, 2)), 0)::bigint as debits_posted,
-                   coalesce(sum(t.amount) filter (where not v.debit and t.kind in (0, 2)), 0)::bigint as credits_posted,
+                   coalesce(sum(t.amount) filter (where v.debit and t.kind in (0, 2, 5)), 0)::bigint as debits_posted,
+                   coalesce(sum(t.amount) filter (where not v.debit and t.kind in (0, 2, 5)), 0)::bigint as credits_posted,
                    coalesce(sum(case when t.kind = 1 then t.amount else -t.held end) filter (where v.debit and t.kind <> 0), 0)::bigint as debits_pending,
                    coalesce(sum(case when t.kind = 1 then t.amount else -t.held end) filter (where not v.debit and t.kind <> 0), 0)::bigint as credits_pending
             from ledger.%1$I t cross join lateral (values (t.debit, true), (t.credit, false)) as v (account, debit)

@@ -34,6 +34,18 @@ from (select %b::bigint - 1 as base, %b::timestamptz as at) a,
             %b::jsonb[]) with ordinality
          as u (id, debit, credit, amount, code, asset, kind,
                balancing, asked, held, pending_id, expires_at, metadata, place)"""
+APPEND_TERMS: Final = """
+insert into ledger.transfers (seq, at, debit, credit, amount, id, code, asset, kind,
+                              balancing, asked, held, pending_id, expires_at, metadata, over, settles)
+select a.base + u.place, a.at, u.debit, u.credit, u.amount, u.id, u.code, u.asset, u.kind,
+       u.balancing, u.asked, u.held, u.pending_id, u.expires_at, u.metadata, u.over, u.settles
+from (select %b::bigint - 1 as base, %b::timestamptz as at) a,
+     unnest(%b::uuid[], %b::bigint[], %b::bigint[], %b::bigint[], %b::integer[], %b::smallint[],
+            %b::smallint[], %b::smallint[], %b::bigint[], %b::bigint[], %b::uuid[], %b::timestamptz[],
+            %b::jsonb[], %b::bigint[], %b::boolean[]) with ordinality
+         as u (id, debit, credit, amount, code, asset, kind,
+               balancing, asked, held, pending_id, expires_at, metadata, over, settles, place)"""
+"""For those that may have a hold which settles itself, or may be settled for more."""
 REFUSE: Final = """
 insert into ledger.refusals (id, batch, position, at, outcome)
 select u.id, %b::bigint, u.position - 1, %b::timestamptz, u.outcome
@@ -53,6 +65,10 @@ _EXTRA_COLUMNS: Final[tuple[tuple[str, Callable[[Extra], Any]], ...]] = (
     ("uuid", lambda e: e.pending_id),
     ("timestamptz", lambda e: e.expires_at),
     ("jsonb", lambda e: e.metadata),
+)
+_TERM_COLUMNS: Final[tuple[tuple[str, Callable[[Extra], Any]], ...]] = (
+    ("bigint", lambda e: e.over),
+    ("boolean", lambda e: e.settles),
 )
 
 
@@ -91,7 +107,7 @@ def commands(
     moment = arrays.time(at)
     made: list[Command] = []
     if len(rows):
-        sql = APPEND if decided.extras else APPEND_PLAIN
+        sql = APPEND_PLAIN if not decided.extras else APPEND_TERMS if decided.plan.terms else APPEND
         made.append((sql, (_big(first_seq), moment, *_columns(decided))))
     if refused:
         ids = arrays.uuids(arrays.uuid_bytes(i for i, _ in refused))
@@ -123,9 +139,10 @@ def _columns(decided: Decided) -> tuple[Packed | None, ...]:
     if not extras:
         return fixed
     ordered = [extras.get(position) for position in range(len(rows))]
+    more = _EXTRA_COLUMNS + _TERM_COLUMNS if decided.plan.terms else _EXTRA_COLUMNS
     return (
         *fixed,
-        *(_optional(kind, [None if e is None else of(e) for e in ordered]) for kind, of in _EXTRA_COLUMNS),
+        *(_optional(kind, [None if e is None else of(e) for e in ordered]) for kind, of in more),
     )
 
 
@@ -141,5 +158,7 @@ def _extension(extra: Extra) -> bytes:
         held=extra.held,
         pending_id=None if pending is None else pending.bytes,
         expires_at=extra.expires_at,
+        over=extra.over,
+        settles=extra.settles,
         metadata=extra.metadata,
     )

@@ -36,7 +36,7 @@ select exists (
     select from ledger.marks where account = %b::bigint and seq <= %b::bigint and seq > %b::bigint
 )"""
 _ANCIENT: Final = datetime(1, 1, 2, tzinfo=chain.moment(0).tzinfo)
-_STATES: Final[dict[int, HoldState]] = {2: "posted", 3: "voided", 4: "expired"}
+_STATES: Final[dict[int, HoldState]] = {2: "posted", 3: "voided", 4: "expired", 5: "posted"}
 
 
 class Archive(NamedTuple):

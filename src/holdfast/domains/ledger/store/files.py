@@ -38,9 +38,11 @@ _BLOCK_TRANSFERS: Final = 2**16
 _CHUNK_BYTES: Final = 2**20
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
-Kind = Literal["posted", "pending", "post_pending", "void_pending", "expire_pending"]
+Kind = Literal["posted", "pending", "post_pending", "void_pending", "expire_pending", "settle_pending"]
 Side = Literal["debit", "credit"]
-_KINDS: Final[tuple[Kind, ...]] = ("posted", "pending", "post_pending", "void_pending", "expire_pending")
+_KINDS: Final[tuple[Kind, ...]] = (
+    "posted", "pending", "post_pending", "void_pending", "expire_pending", "settle_pending",
+)  # fmt: skip
 KIND_NUMBERS: Final = {name: number for number, name in enumerate(_KINDS)}
 _SIDES: Final[tuple[Side, ...]] = ("debit", "credit")
 SIDE_NUMBERS: Final = {name: number for number, name in enumerate(_SIDES, 1)}
@@ -75,6 +77,8 @@ class TransferLine(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tru
     held: int | None = None
     pending_id: UUID | None = None
     expires_at: datetime | None = None
+    over: int | None = None
+    settles: bool | None = None
     metadata: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -172,13 +176,15 @@ def _transfer_lines(page: Page) -> Iterator[TransferLine]:
     for _, i, debit, credit, amount, code, asset, kind, seq, _ in page.rows.tolist():
         line = TransferLine(seq, UUID(bytes=i), str(debit), str(credit), amount, code, asset, _KINDS[kind])
         if seq in extras:
-            _, has, balancing, asked, held, pending_id, expires_at = extras[seq]
+            _, has, balancing, asked, held, pending_id, expires_at, over, settles = extras[seq]
             line.balancing = _SIDES[balancing - 1] if has & 1 else None
             line.asked = asked if has & 2 else None
             line.held = held if has & 4 else None
             line.pending_id = UUID(bytes=pending_id) if has & 8 else None
             line.expires_at = _moment(expires_at) if has & 16 else None
-            if has & 32:
+            line.over = over if has & 32 else None
+            line.settles = bool(settles) if has & 64 else None
+            if has & 128:
                 line.metadata = msgspec.Raw(page.metadata[seq].encode())
         yield line
 
@@ -251,11 +257,12 @@ def _page(transfers: list[TransferLine], at: Any) -> Page:  # noqa: ANN401 - an 
 
 def _extra(t: TransferLine) -> tuple[Any, ...]:
     metadata = None if t.metadata is msgspec.UNSET else t.metadata
-    values = (t.balancing, t.asked, t.held, t.pending_id, t.expires_at, metadata)
+    values = (t.balancing, t.asked, t.held, t.pending_id, t.expires_at, t.over, t.settles, metadata)
     has = sum(1 << bit for bit, value in enumerate(values) if value is not None)
     return (
         t.seq, has, SIDE_NUMBERS.get(t.balancing, 0) if t.balancing else 0, t.asked or 0, t.held or 0,
         t.pending_id.bytes if t.pending_id else bytes(16), _microseconds(t.expires_at) if t.expires_at else 0,
+        t.over or 0, t.settles or False,
     )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ from holdfast.platform.exchange import exchange
 Item = TypeVar("Item")
 
 _COLUMNS: Final = """t.seq, t.at, t.id, t.kind, t.debit, t.credit, t.asset, t.amount, t.held, t.code,
-       t.pending_id, t.expires_at, t.metadata"""
+       t.pending_id, t.expires_at, t.settles, t.over, t.metadata"""
 _DEBITED: Final = """
     (select {columns} from {table} t where t.debit = {account} and t.seq > {low} and t.seq < {below}
      order by t.seq desc limit {scan})"""
@@ -118,6 +118,8 @@ class Transfer:
     pending_id: TransferId | None = None
     expires_at: datetime | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    settles: bool = False
+    over_minor: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +280,7 @@ def _running(account: AccountId) -> str:
 
 def _entry(row: Sequence[Any], account: AccountId, top: Balance) -> Entry:
     """Make an entry of a row with its running sums. `top`: the balance after the newest of the step."""
-    _, at, i, kind, debit, credit, _, amount, _, code, pending_id, _, metadata, *newer = row
+    _, at, i, kind, debit, credit, _, amount, _, code, pending_id, _, _, _, metadata, *newer = row
     side: Side = "debit" if debit == account else "credit"
     balance = Balance(
         top.debits_posted_minor - newer[0], top.credits_posted_minor - newer[1],
@@ -289,9 +291,10 @@ def _entry(row: Sequence[Any], account: AccountId, top: Balance) -> Entry:
 
 
 def _transfer(row: Sequence[Any]) -> Transfer:
-    seq, at, i, kind, debit, credit, asset, amount, _, code, pending_id, expires_at, metadata = row
+    seq, at, i, kind, debit, credit, asset, amount, _, code, pending_id, expires_at, *more = row
+    settles, over, metadata = more
     return Transfer(
         seq=seq, at=at, id=i, kind=KIND_NAMES[kind], debit=debit, credit=credit,
         asset=ASSETS_BY_NUMBER[asset].code, amount_minor=amount, code=code, pending_id=pending_id,
-        expires_at=expires_at, metadata=metadata or {},
+        expires_at=expires_at, metadata=metadata or {}, settles=settles is True, over_minor=over or 0,
     )  # fmt: skip

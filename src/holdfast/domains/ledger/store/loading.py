@@ -32,7 +32,8 @@ _POSTED: Final = """
 select array_agg(debit), array_agg(credit), array_agg(amount) from ledger.transfers
 where seq > %b::bigint and seq <= %b::bigint and kind = 0"""
 _OTHERS: Final = """
-select id, debit, credit, asset, amount, kind, held, pending_id, expires_at from ledger.transfers
+select id, debit, credit, asset, amount, kind, held, pending_id, expires_at, over, settles
+from ledger.transfers
 where seq > %b::bigint and kind <> 0 order by seq"""
 _STEP: Final = 65_536
 _BIGINT: Final = np.dtype([("length", ">i4"), ("value", ">i8")])
@@ -88,8 +89,9 @@ async def _accounts(connection: Connection, first: int) -> AsyncIterator[tuple[n
 
 async def _replay_others(connection: Connection, book: Book, since: int) -> None:
     cursor = await connection.execute(_OTHERS, (since,), binary=True)
-    for i, debit, credit, asset, amount, kind, held, pending_id, expires_at in await cursor.fetchall():
-        hold = Hold(debit, credit, asset, amount, expires_at)
+    for i, debit, credit, asset, amount, kind, held, pending_id, *terms in await cursor.fetchall():
+        expires_at, over, settles = terms
+        hold = Hold(debit, credit, asset, amount, expires_at, "open", over or 0, settles is True)
         book.replay_hold(UUID(int=i.int), hold, kind, amount, held or 0, pending_id)
 
 

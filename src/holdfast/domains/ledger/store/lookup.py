@@ -39,17 +39,23 @@ Side = Literal["debit", "credit"]
 KIND_NAMES: Final[tuple[TransferKind, ...]] = tuple(sorted(KIND_NUMBERS, key=lambda kind: KIND_NUMBERS[kind]))
 """By number."""
 BALANCING_NAMES: Final[dict[int | None, Side | None]] = {n: side for side, n in BALANCING_NUMBERS.items()}
-HOLD_STATES: Final[dict[int | None, HoldState]] = {None: "open", 2: "posted", 3: "voided", 4: "expired"}
+HOLD_STATES: Final[dict[int | None, HoldState]] = {
+    None: "open",
+    2: "posted",
+    3: "voided",
+    4: "expired",
+    5: "posted",
+}
 """By the kind of the transfer that settled or released it."""
 EARLY_S: Final = 60
 """An id whose own time is this much ahead, seconds, is surely named by its batch (`CLOCK_AHEAD_MS_MAX`)."""
 
 _STORED: Final = """
 select t.id, t.debit, t.credit, t.asset, t.amount, t.kind, t.balancing, t.asked, t.pending_id, t.expires_at,
-       t.code, t.metadata, t.seq
+       t.code, t.metadata, t.settles, t.over, t.seq
 from ledger.transfers t where t.id = any (%b::uuid[]) and t.seq >= %b::bigint and t.seq < %b::bigint"""
 _HOLDS: Final = """
-select t.id, t.debit, t.credit, t.asset, t.amount, t.expires_at from ledger.transfers t
+select t.id, t.debit, t.credit, t.asset, t.amount, t.expires_at, t.over, t.settles from ledger.transfers t
 where t.id = any (%b::uuid[]) and t.kind = 1 and t.seq >= %b::bigint and t.seq < %b::bigint"""
 _SETTLED: Final = """
 select t.pending_id, t.kind from ledger.transfers t
@@ -192,12 +198,16 @@ async def look_up(connection: Connection, ids: Iterable[UUID], pending_ids: Iter
         refused={i: Outcome(outcome) for i, outcome in refusals.all()},
         holds={
             **{i: hold for i in pending if i in old and (hold := old[i].hold) is not None},
-            **{
-                i: Hold(debit, credit, asset, amount, expires_at, HOLD_STATES[kinds.get(i)])
-                for i, debit, credit, asset, amount, expires_at in held.found
-            },
+            **{row[0]: _hold(row, kinds.get(row[0])) for row in held.found},
         },
     )
+
+
+def _hold(row: Sequence[Any], ended_by: int | None) -> Hold:
+    """Read a row of `_HOLDS`; `ended_by`: the kind of what settled or released it."""
+    _, debit, credit, asset, amount, expires_at, over, settles = row
+    state = HOLD_STATES[ended_by]
+    return Hold(debit, credit, asset, amount, expires_at, state, over or 0, settles is True)
 
 
 async def stored(connection: Connection, ids: Iterable[UUID]) -> dict[UUID, Known]:
@@ -242,9 +252,11 @@ async def seq_of(connection: Connection, i: UUID, account: int | None = None) ->
 def transfer_of(row: Sequence[Any]) -> tuple[NewTransfer, int]:
     """Read a stored transfer as what was asked for, and the amount that it moved.
 
-    The row: id, debit, credit, asset, amount, kind, balancing, asked, pending_id, expires_at, code, metadata.
+    The row: id, debit, credit, asset, amount, kind, balancing, asked, pending_id, expires_at, code, metadata,
+    settles, over.
     """
-    i, debit, credit, asset, amount, kind, balancing, asked, pending_id, expires_at, code, metadata, *_ = row
+    i, debit, credit, asset, amount, kind, balancing, asked, pending_id, expires_at, code, *more = row
+    metadata, settles, over, *_ = more
     return NewTransfer(
         id=TransferId(i),
         debit=AccountId(debit),
@@ -257,4 +269,6 @@ def transfer_of(row: Sequence[Any]) -> tuple[NewTransfer, int]:
         balancing=BALANCING_NAMES[balancing],
         code=code,
         metadata=metadata or {},
+        settles=settles is True,
+        over_minor=over or 0,
     ), amount

@@ -55,9 +55,11 @@ EXTRA: Final = np.dtype(
         ("held", ">i8"),
         ("pending_id", "V16"),
         ("expires_at", ">i8"),
+        ("over", ">i8"),
+        ("settles", "u1"),
     ]
 )
-"""What only some transfers have. Bit n of `has` tells of the n-th column after it, bit 5 of metadata."""
+"""What only some transfers have. Bit n of `has` tells of the n-th column after it, bit 7 of metadata."""
 BATCH: Final = np.dtype(
     [
         ("number", ">i8"),
@@ -79,12 +81,15 @@ select count(*),
        string_agg(int8send(seq)
                   || int2send(((balancing is not null)::int + (asked is not null)::int * 2
                                + (held is not null)::int * 4 + (pending_id is not null)::int * 8
-                               + (expires_at is not null)::int * 16 + (metadata is not null)::int * 32)::int2)
+                               + (expires_at is not null)::int * 16 + (over is not null)::int * 32
+                               + (settles is not null)::int * 64 + (metadata is not null)::int * 128)::int2)
                   || int2send(coalesce(balancing, 0::int2)) || int8send(coalesce(asked, 0))
                   || int8send(coalesce(held, 0))
                   || uuid_send(coalesce(pending_id, '00000000-0000-0000-0000-000000000000'))
-                  || timestamptz_send(coalesce(expires_at, '2000-01-01 00:00:00+00')), ''::bytea)
-           filter (where num_nonnulls(balancing, asked, held, pending_id, expires_at, metadata) > 0),
+                  || timestamptz_send(coalesce(expires_at, '2000-01-01 00:00:00+00'))
+                  || int8send(coalesce(over, 0)) || boolsend(coalesce(settles, false)), ''::bytea)
+           filter (where num_nonnulls(balancing, asked, held, pending_id, expires_at, over, settles,
+                                      metadata) > 0),
        string_agg(int8send(seq), ''::bytea) filter (where metadata is not null),
        array_agg(metadata::text) filter (where metadata is not null)
 from (select * from ledger.transfers where seq >= {low} and seq < {high} order by seq) t"""

@@ -19,7 +19,7 @@ from holdfast.platform import arrays
 from holdfast.platform.db import Connection
 from holdfast.platform.exchange import exchange
 
-POSTED: Final = "case when t.kind in (0, 2) then t.amount else 0 end"
+POSTED: Final = "case when t.kind in (0, 2, 5) then t.amount else 0 end"
 PENDING: Final = "case t.kind when 0 then 0 when 1 then t.amount else -t.held end"
 """What a transfer adds to the posted and to the pending sums of its accounts."""
 

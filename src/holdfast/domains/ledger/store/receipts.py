@@ -17,7 +17,7 @@ from holdfast.domains.ledger.store.segments import segment_of
 from holdfast.platform.db import Connection
 
 _COLUMNS: Final = """t.seq, t.id, t.debit, t.credit, t.amount, t.code, t.asset, t.kind,
-       t.balancing, t.asked, t.held, t.pending_id, t.expires_at, t.metadata"""
+       t.balancing, t.asked, t.held, t.pending_id, t.expires_at, t.over, t.settles, t.metadata"""
 _FILE: Final = "select file, sha256 from ledger.archives where segment = %s"
 _BATCH: Final = """
 select b.number, b.first_seq, b.at, b.transfers, b.root, b.hash, coalesce(p.hash, ''::bytea)
@@ -54,6 +54,8 @@ class Row:
     held: int | None
     pending_id: UUID | None
     expires_at: datetime | None
+    over: int | None
+    settles: bool | None
     metadata: dict[str, str] | None
 
 
@@ -119,7 +121,7 @@ def _row(line: files.TransferLine) -> Row:
     return Row(
         line.seq, line.id, int(line.debit), int(line.credit), line.amount, line.code, line.asset,
         files.KIND_NUMBERS[line.kind], None if line.balancing is None else files.SIDE_NUMBERS[line.balancing],
-        line.asked, line.held, line.pending_id, line.expires_at, metadata,
+        line.asked, line.held, line.pending_id, line.expires_at, line.over, line.settles, metadata,
     )  # fmt: skip
 
 

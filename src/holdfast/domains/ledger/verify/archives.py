@@ -20,13 +20,14 @@ from holdfast.domains.ledger.store import files
 from holdfast.domains.ledger.store.kept import DETAIL, HOLD, NEVER, Kept, order_of
 from holdfast.domains.ledger.store.proof import EXTRA, Archive, Page, Tables
 from holdfast.domains.ledger.verify import hashes
+from holdfast.domains.ledger.verify.holds import MOST, UNKNOWN, Hold
 from holdfast.domains.ledger.verify.report import Report
 
 Rows = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]
 SEGMENT: Final = 2**20
 _PENDING: Final = 1
-_BALANCING, _ASKED, _PENDING_ID, _EXPIRES_AT = 1, 2, 8, 16
+_BALANCING, _ASKED, _PENDING_ID, _EXPIRES_AT, _OVER, _SETTLES = 1, 2, 8, 16, 32, 64
 _CONTENT: Final = np.dtype(
     [
         ("tag", "u1"),
@@ -51,7 +52,7 @@ def contents(page: Page) -> Rows:
     fixed["asked"] = rows["amount"]
     asked = (extras["has"] & _ASKED) != 0
     fixed["asked"][where[asked]] = extras["asked"][asked]
-    extras["has"] &= _BALANCING | _PENDING_ID | _EXPIRES_AT | hashes.METADATA
+    extras["has"] &= _BALANCING | _PENDING_ID | _EXPIRES_AT | _OVER | _SETTLES | hashes.METADATA
     more = dict(zip(where.tolist(), hashes.extensions(extras, page.metadata), strict=True))
     whole, step = fixed.tobytes(), _CONTENT.itemsize
     found = [
@@ -199,10 +200,10 @@ class Archives:
         ids = kept.ids[kept.places].tolist()
         return list(zip(ids, kept.holds["settled_seq"].tolist(), kept.holds["kind"].tolist(), strict=True))
 
-    def passed(self, number: int) -> tuple[Kept, dict[bytes, tuple[int, int, int, int, int]]]:
+    def passed(self, number: int) -> tuple[Kept, dict[bytes, Hold]]:
         """Return what is kept of a segment that was not read, and its holds that are settled later on.
 
-        As `Holds` has them: number, debit, credit, amount and end of each.
+        As `Holds` has them; whether one could be settled for more, or ended by itself, only the file says.
         """
         kept, first = self._tables.kept(number), number * SEGMENT
         opened = {}
@@ -213,7 +214,7 @@ class Archives:
             self._settlements(kept), seqs, *columns, details["amount"].tolist(), strict=True
         ):
             if seq >= first + SEGMENT and seq // SEGMENT not in self.noted.keys() - self._paths.keys():
-                opened[i] = (at, debit, credit, amount, expires)
+                opened[i] = (at, debit, credit, amount, expires, MOST, UNKNOWN)
                 self._due[i] = (seq, kind)
         return kept, opened
 

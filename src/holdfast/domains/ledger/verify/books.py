@@ -74,7 +74,7 @@ class Books:
             self._change_limits(changes)
             return
         lines = self._lines(rows, released)
-        self._check(rows, numbers, lines, self._limits_along(rows, lines, changes))
+        self._check(rows, numbers, released, lines, self._limits_along(rows, lines, changes))
         self._change_limits(changes)
         self._marks_along(rows, numbers, lines, marks)
         self._sums[:, lines.places] = lines.after[:, lines.ends - 1]
@@ -126,7 +126,7 @@ class Books:
         accounts = keys[side[starts]]
         places = self._places(accounts)
         kind, amount = rows["kind"].astype(np.int64), rows["amount"].astype(np.int64)
-        posted = np.where((kind == 0) | (kind == 2), amount, 0)
+        posted = np.where((kind == 0) | (kind == 2) | (kind == 5), amount, 0)
         pending = np.where(kind == 1, amount, 0) - released
         after = np.empty((4, len(side)), np.int64)
         credit = side & 1
@@ -158,8 +158,11 @@ class Books:
             self._report.find(None, "a limit is of an account that there is not")
         self._limit[places] = changes["limit_minor"]  # in order: of two changes the later one stays
 
-    def _check(self, rows: Rows, numbers: Ints, lines: _Lines, limit: Ints) -> None:
-        """Check accounts, assets, amounts, rules and bounds."""
+    def _check(self, rows: Rows, numbers: Ints, released: Ints, lines: _Lines, limit: Ints) -> None:
+        """Check accounts, assets, amounts, rules and bounds.
+
+        Rules hold for what moves or reserves, and for what settles a hold for more than it had reserved.
+        """
         row, after = lines.side >> 1, lines.after
         place = lines.places[lines.group]
         known = place < self._count
@@ -171,7 +174,8 @@ class Books:
         debits, credits_ = after[0] + after[2], after[1] + after[3]
         owes, owns = debits - after[1], credits_ - after[0]
         rule, credit = self._rule[place], (lines.side & 1) == 1
-        grows = rows["kind"].astype(np.int64)[row] <= 1
+        kind = rows["kind"].astype(np.int64)
+        grows = ((kind <= 1) | ((kind == 2) & (rows["amount"].astype(np.int64) > released)))[row]
         broken = (rule == 1) & grows & ~credit & (owes > limit)
         broken |= (rule == 2) & grows & credit & (owns > limit)
         self._find(numbers, row, broken, "an account broke its rule")

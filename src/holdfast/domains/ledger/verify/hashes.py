@@ -16,7 +16,10 @@ Rows = npt.NDArray[Any]
 _LEAF_BYTES: Final = TRANSFER.fields["seq"][1] if TRANSFER.fields else 0
 _BRANCHES: Final = 16
 _NOTHING: Final = sha256(b"").digest()
-_OPTIONAL: Final = ("balancing", "asked", "held", "pending_id", "expires_at")
+_OPTIONAL: Final = {
+    "balancing": 1, "asked": 2, "held": 3, "pending_id": 4, "expires_at": 5, "over": 7, "settles": 8,
+}  # fmt: skip
+"""What may be hashed of a transfer besides, in this order, and the byte that stands before each."""
 METADATA: Final = 1 << len(_OPTIONAL)
 """The bit of `has` that tells of metadata."""
 _sorted_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode
@@ -42,7 +45,7 @@ def extensions(extras: Rows, metadata: dict[int, str]) -> list[bytes]:
         named = [name for bit, name in enumerate(_OPTIONAL) if mask >> bit & 1]
         packed = np.zeros(len(where), _packed(named))
         for name in named:
-            packed["tag_" + name] = _OPTIONAL.index(name) + 1
+            packed["tag_" + name] = _OPTIONAL[name]
             packed[name] = extras[name][where]
         whole, step = packed.tobytes(), packed.itemsize
         for i, position in enumerate(where.tolist()):

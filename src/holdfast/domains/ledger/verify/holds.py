@@ -16,10 +16,13 @@ from holdfast.domains.ledger.verify.report import Report
 Rows = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
-Hold = tuple[int, int, int, int, int]
-"""Number, debit, credit, amount, and when it lapses."""
-_POSTED, _PENDING, _POST, _VOID, _EXPIRE = range(5)
-_BALANCING, _ASKED, _HELD, _PENDING_ID, _EXPIRES_AT = (1 << bit for bit in range(5))
+Hold = tuple[int, int, int, int, int, int, int]
+"""Number, debit, credit, amount, when its time is over, how much more it may be settled for, how it ends."""
+_POSTED, _PENDING, _POST, _VOID, _EXPIRE, _SETTLE = range(6)
+_BALANCING, _ASKED, _HELD, _PENDING_ID, _EXPIRES_AT, _OVER, _SETTLES = (1 << bit for bit in range(7))
+LAPSES, SETTLES, UNKNOWN = _EXPIRE, _SETTLE, -1
+"""How a hold ends by itself: as the kind of transfer that ends it, or as is not known here."""
+MOST: Final = 2**53 - 1
 _ALL_OF_IT: Final = -1
 _NEVER: Final = 2**63 - 1
 _SHOWN_MAX: Final = 3
@@ -45,7 +48,7 @@ class Holds:
         full[positions] = extras
         self._shape(rows, numbers, full, kind)
         self._opened(rows, full, np.flatnonzero(kind == _PENDING))
-        settling = np.flatnonzero((kind >= _POST) & (kind <= _EXPIRE))
+        settling = np.flatnonzero((kind >= _POST) & (kind <= _SETTLE))
         if len(settling):
             released[settling] = self._settled(rows[settling], numbers[settling], full[settling])
         return released
@@ -66,15 +69,17 @@ class Holds:
         asked, amount = extras["asked"].astype(np.int64), rows["amount"].astype(np.int64)
         allowed = np.select(
             [kind == _POSTED, kind == _PENDING],
-            [_BALANCING | _ASKED, _BALANCING | _ASKED | _EXPIRES_AT],
+            [_BALANCING | _ASKED, _BALANCING | _ASKED | _EXPIRES_AT | _OVER | _SETTLES],
             _ASKED | _HELD | _PENDING_ID,
         )
         due = np.where(kind >= _POST, _HELD | _PENDING_ID, 0)
-        wrong = (kind < _POSTED) | (kind > _EXPIRE) | (has & ~allowed != 0) | (has & due != due)
+        wrong = (kind < _POSTED) | (kind > _SETTLE) | (has & ~allowed != 0) | (has & due != due)
         wrong |= (has & _BALANCING != 0) & ((extras["balancing"] < 1) | (extras["balancing"] > 2))
         more = (has & _BALANCING != 0) & (asked > amount)
         wrong |= (has & _ASKED != 0) & ~more & ~((kind >= _POST) & (asked == _ALL_OF_IT))
         wrong |= (has & _EXPIRES_AT != 0) & (extras["expires_at"] <= rows["at"])
+        wrong |= (has & _OVER != 0) & ((extras["over"] < 1) | (extras["over"] > MOST))
+        wrong |= (has & _SETTLES != 0) & ((extras["settles"] != 1) | (has & _EXPIRES_AT == 0))
         self._find(wrong, rows, numbers, "does not have what its kind has")
 
     def _opened(self, rows: Rows, extras: Rows, where: Ints) -> None:
@@ -82,24 +87,27 @@ class Holds:
             return
         opened, more = rows[where], extras[where]
         expires = np.where(more["has"] & _EXPIRES_AT, more["expires_at"].astype(np.int64), _NEVER)
+        ends = np.where(more["has"] & _SETTLES, SETTLES, LAPSES)
         columns = [opened[name].tolist() for name in ("seq", "debit", "credit", "amount")]
-        self._open.update(
-            zip(opened["id"].tolist(), zip(*columns, expires.tolist(), strict=True), strict=True)
-        )
+        columns += [expires.tolist(), more["over"].tolist(), ends.tolist()]
+        self._open.update(zip(opened["id"].tolist(), zip(*columns, strict=True), strict=True))
 
     def _settled(self, rows: Rows, numbers: Ints, extras: Rows) -> Ints:
         """Close the holds that `rows` settle or release, and return what each had reserved."""
         take = self._open.pop
-        nothing = (_NEVER, 0, 0, 0, 0)
+        nothing = (_NEVER, 0, 0, 0, 0, 0, UNKNOWN)
         found = [take(pending, nothing) for pending in extras["pending_id"].tolist()]
-        seq, debit, credit, reserved, expires = np.array(found, np.int64).T
+        seq, debit, credit, reserved, expires, over, end = np.array(found, np.int64).T
         missing = seq >= rows["seq"].astype(np.int64)
         self._find(missing, rows, numbers, "settles a hold that is not open")
         kind, amount = rows["kind"].astype(np.int64), rows["amount"].astype(np.int64)
         all_of_it = (kind != _POST) | ((extras["has"] & _ASKED != 0) & (extras["asked"] == _ALL_OF_IT))
         wrong = (debit != rows["debit"]) | (credit != rows["credit"]) | (extras["held"] != reserved)
-        wrong |= (amount > reserved) | (all_of_it & (amount != reserved))
+        wrong |= (amount - reserved > over) | (all_of_it & (amount != reserved))
         self._find(wrong & ~missing, rows, numbers, "does not fit the hold that it settles")
-        late = np.where(kind == _EXPIRE, expires > rows["at"], expires <= rows["at"])
+        by_itself = kind >= _EXPIRE
+        late = np.where(by_itself, expires > rows["at"], expires <= rows["at"])
         self._find(late & ~missing, rows, numbers, "settles its hold at a time when it must not")
+        otherwise = by_itself & (end != kind) & (end != UNKNOWN)
+        self._find(otherwise & ~missing, rows, numbers, "ends its hold as that does not end by itself")
         return np.where(missing, 0, reserved)

@@ -247,7 +247,9 @@ class Behind:
         current, unfit = self._current, self._unfit()
         if unfit or self._seq - (current << store.SEGMENT_BITS) > _AHEAD_SHARE * SEGMENT_TRANSFERS_MAX:
             await self._open_segment(connection, current + 1)
-        if unfit and not self._segments[current] and self._still is not None:
+        # A commit that waits in `room` for indexes has the lane: who waited for it would never make them.
+        waited_for = len(self._to_index) > SEGMENTS_BEHIND_MAX
+        if unfit and not self._segments[current] and self._still is not None and not waited_for:
             async with self._still():
                 if current == self._current:
                     self._advance()

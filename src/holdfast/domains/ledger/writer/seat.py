@@ -81,7 +81,7 @@ class WritersDoor:
         await undisturbed(self._limit(limits))
 
     async def expire_due(self, limit: int) -> int:
-        """Release up to `limit` holds whose time is over, oldest first, and return how many."""
+        """Release, or settle, up to `limit` holds whose time is over, oldest first, and return how many."""
         due = self.lane.committer.book.due(self._clock.now(), min(limit, EXPIRE_ROWS_MAX))
         if not due:
             return 0
@@ -259,7 +259,10 @@ class Seat:
         await self._ask(lambda door, _: door.set_limits(limits), LEDGER_DEADLINE_S)
 
     async def expire_due(self, limit: int) -> int:
-        """Release up to `limit` holds whose time is over, and return how many. Raises: `Unavailable`."""
+        """Release, or settle, up to `limit` holds whose time is over, and return how many.
+
+        Raises: `Unavailable`.
+        """
         return await self._ask(lambda door, _: door.expire_due(limit), LEDGER_DEADLINE_S)
 
     async def _ask(self, what: Callable[[Door, float], Awaitable[T]], deadline_s: float) -> T:
@@ -383,7 +386,11 @@ class Seat:
         """Answer other processes. When that fails, it is tried again with the next round."""
         if isinstance(self._door, WritersDoor):
             reception = Reception(self._door, self._token, listen=self._address(self._epoch))
-            await seats.announce(connection, self._epoch, await reception.start())
+            try:
+                await seats.announce(connection, self._epoch, await reception.start())
+            except BaseException:
+                await reception.close()  # or it would listen where the next one must
+                raise
             self._reception = reception
 
     async def _renew_while_reading(self, connection: Connection, epoch: int) -> None:
@@ -399,7 +406,7 @@ class Seat:
         try:
             book, head = await loading.load(connection)
             if head.epoch != epoch:
-                raise WriterAway  # another took the seat while this process hung
+                raise WriterAway  # noqa: TRY301 - another took the seat while this process hung
             self._behind = Behind(connect, self._clock, await loading.snapshot_seq(connection))
             await self._behind.open(head, book)
         except BaseException:
