@@ -99,7 +99,6 @@ def explore(seeds: int) -> tuple[list[str], set[str]]:
     return broken, met
 
 
-@pytest.mark.soak
 def test_nothing_that_goes_wrong_outside_breaks_a_promise() -> None:
     """And enough goes wrong: every answer is given, every refusal is met, writers come and go."""
     broken, met = explore(SEEDS)
