@@ -128,8 +128,9 @@ def main() -> None:
     os.sched_setaffinity(0, {OTHER_CORE})
     folder = Path(tempfile.mkdtemp(prefix="holdfast-bench-"))
     folder.chmod(0o755)
-    postgres = EmbeddedPostgres(folder / "pg", settings={"max_wal_size": "8GB"})
+    postgres = EmbeddedPostgres(folder / "pg")
     postgres.start()
+    postgres.make_log_ready()
     try:
         dsn = postgres.dsn()
         migrate.apply(dsn, migrate.shipped())

@@ -31,7 +31,7 @@ from holdfast.platform import migrate
 from holdfast.platform.db import Database
 from holdfast.platform.postgres import EmbeddedPostgres, binaries, unprivileged_account
 
-SETTINGS = {"shared_buffers": "1GB", "max_wal_size": "8GB", "checkpoint_timeout": "15min"}
+SETTINGS = {"shared_buffers": "1GB"}
 """For both sides alike.
 
 Everything that durability rests on is as the product sets it (fsync, synchronous_commit, full pages).
@@ -129,6 +129,7 @@ def server() -> Iterator[EmbeddedPostgres]:
     folder.chmod(0o755)
     postgres = EmbeddedPostgres(folder / "pg", settings=SETTINGS)
     postgres.start()
+    postgres.make_log_ready()
     try:
         yield postgres
     finally:

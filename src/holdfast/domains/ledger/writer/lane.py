@@ -35,6 +35,9 @@ from holdfast.platform import metrics
 
 _SWEEP_S: Final = 0.25
 """How often deadlines are looked at."""
+_HALVED_UNITS: Final = 32
+"""Where so many units wait, a batch takes half of them. If it took all, then those who submit again after
+their answer would all wait for one commit, and the database for them: they would work in turns."""
 
 
 class Lane:
@@ -198,14 +201,16 @@ class Lane:
         return ahead.of(waiting) if waiting else self._take()
 
     def _take(self) -> Batch:
-        """Take what fits one commit, in order. Its time is never before that of any batch.
+        """Take what fits one commit, in order, or half of it. Its time is never before that of any batch.
 
         Stop before a unit that guards what an earlier one of the batch guards.
         """
         jobs: list[Job] = []
         keys: set[Hashable] = set()
         count = 0
-        while self._queue and len(jobs) < LANE_BATCH_UNITS_MAX:
+        waiting = len(self._queue)
+        most = min(waiting if waiting < _HALVED_UNITS else waiting // 2, LANE_BATCH_UNITS_MAX)
+        while self._queue and len(jobs) < most:
             job = self._queue[0]
             guards = job.unit.guards
             alone = job.columns is not None or (bool(jobs) and jobs[0].columns is not None)
