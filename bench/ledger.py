@@ -31,6 +31,7 @@ import uvloop
 from rich.progress import Progress
 
 from bench.ledger_books import AWAITING, CALLERS, SETTINGS, Books, Measured, TpcB, server
+from bench.ledger_http import over_http
 from bench.report import report
 from holdfast.base.errors import OutcomeUnknown
 from holdfast.base.limits import BATCH_TRANSFERS_MAX
@@ -53,6 +54,7 @@ class Settings:
     large_accounts: int
     large_transfers: int
     sustained: int
+    http: int
     seed: int
 
 
@@ -103,12 +105,14 @@ async def run(settings: Settings) -> None:
                 progress.advance(task)
         progress.update(task, description="bulk for long", total=settings.sustained, completed=0)
         long = await sustained(small, settings.sustained, lambda count: progress.advance(task, count))
-        progress.update(task, description="killing a writer", total=None)
+        progress.update(task, description="over HTTP", total=None)
+        http_rate = await over_http(postgres, settings.http, settings.seed)
+        progress.update(task, description="killing a writer")
         back_s = await asyncio.to_thread(served_again_s, large.dsn)
         progress.update(task, description="verifying")
         proofs = [verify(books.dsn) for books in (small, large)]
     rate = proofs[-1].transfers / proofs[-1].seconds
-    _report(settings, rates, measured, long, back_s, rate, all(p.sound for p in proofs))
+    _report(settings, rates, measured, long, http_rate, back_s, rate, all(p.sound for p in proofs))
 
 
 async def sustained(books: Books, transfers: int, tick: Callable[[int], None]) -> Sustained:
@@ -196,8 +200,8 @@ def _ratio(one: list[float], other: list[float]) -> float:
 
 
 def _report(
-    settings: Settings, tpcb: list[float], measured: dict[Kind, Measured], long: Sustained, back_s: float,
-    verify_rate: float, sound: bool,
+    settings: Settings, tpcb: list[float], measured: dict[Kind, Measured], long: Sustained, http_rate: float,
+    back_s: float, verify_rate: float, sound: bool,
 ) -> None:  # fmt: skip
     def rates(name: str, how: str, size: int) -> list[float]:
         return measured[name, how, size].rates
@@ -222,6 +226,7 @@ def _report(
         "index_lag_segments": long.lag,
         "balance_while_bulk_p50_ms": statistics.median(long.balance_ms),
         "statement_while_bulk_p50_ms": statistics.median(long.statement_ms),
+        "http_batch_per_s": http_rate,
         "served_again_after_kill_s": back_s,
         "verify_per_s": verify_rate,
         "verified": "sound" if sound else "NOT SOUND",
@@ -257,6 +262,7 @@ def _report(
             f"sustained: {settings.sustained:,} in bulk at {long.rate:,.0f}/s, at most {long.lag} segments "
             f"without history; meanwhile a balance took {statistics.median(long.balance_ms):.1f} ms, "
             f"a statement {statistics.median(long.statement_ms):.1f} ms",
+            f"POST /v1/transfers/batch: {http_rate:,.0f} transfers/s, client and all on one machine",
             f"a writer killed with {settings.large_accounts:,} accounts: another served after {back_s:.2f} s",
             f"verify: {verify_rate:,.0f} transfers/s",
             f"server settings for both sides: {', '.join(f'{k}={v}' for k, v in SETTINGS.items())}",
@@ -277,11 +283,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     if given.quick:
-        settings = Settings(1, 2.0, 5, 10_000, 50_000, 200_000, 300_000, given.seed)
+        settings = Settings(1, 2.0, 5, 10_000, 50_000, 200_000, 300_000, 40_000, given.seed)
     else:
         settings = Settings(
             given.rounds, given.seconds, 50, 10_000, min(1_000_000, given.transfers), given.transfers,
-            given.transfers, given.seed,
+            given.transfers, min(400_000, given.transfers), given.seed,
         )  # fmt: skip
     uvloop.run(run(settings))
 

@@ -8,13 +8,12 @@ import signal
 import sys
 import time
 import webbrowser
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 import click
-import psycopg
 
 from holdfast import __version__
 from holdfast.base.errors import HoldfastError
@@ -121,8 +120,7 @@ class _Machine:
     async def _guard_database(self) -> None:
         """Start the embedded database again when it falls. It recovers what it had promised from its log."""
         if self._postgres is not None:
-            with suppress(psycopg.Error):  # it fell, or is being stopped
-                await asyncio.to_thread(self._postgres.make_log_ready)
+            await asyncio.to_thread(self._postgres.make_log_ready)
         falls = 0
         while self._postgres is not None:
             await asyncio.sleep(_LOOK_EVERY_S)

@@ -24,7 +24,7 @@ from holdfast.domains.ledger.rules.book import Decided
 from holdfast.domains.ledger.store import append, loading, segments
 from holdfast.domains.ledger.store import behind as behind_store
 from holdfast.domains.ledger.store.append import Head
-from holdfast.domains.ledger.writer import behind
+from holdfast.domains.ledger.writer import behind, lane
 from holdfast.platform.exchange import Command, Rows
 from tests.ledger.sim.client import Result
 from tests.ledger.sim.loop import GATE, Gate
@@ -53,9 +53,10 @@ def small(random: Random) -> Iterator[Decisions]:
     commands, every = append.commands, Rows.all
 
     def note(
-        head: Head, decided: Decided | None, first_seq: int, early: list[int]
-    ) -> tuple[list[Command], Head]:
-        made, after = commands(head, decided, first_seq, early)
+        head: Head, decided: Decided | None, first_seq: int, early: list[int],
+        formed: append.Formed | None = None,
+    ) -> tuple[list[Command], Head]:  # fmt: skip
+        made, after = commands(head, decided, first_seq, early, formed)
         if decided is not None:
             plan = decided.plan
             noted[GATE.get(), after.commits] = Noted(plan.now, tuple(plan.groups))
@@ -81,6 +82,7 @@ def small(random: Random) -> Iterator[Decisions]:
         (seen, "_SHIFT", 64 - _BITS),
         (seen, "SEEN_IDS_MAX", random.choice((30, 200, 2_000_000))),
         (book, "MARK_ENTRIES", random.choice((2, 8, 64))),
+        (lane, "_HALVED_UNITS", random.choice((2, 4, 32))),
         (behind, "SNAPSHOT_TRANSFERS", random.choice((10, 60, 2**19))),
         (behind, "SEGMENT_TRANSFERS_MAX", 2**bits),
         (behind, "_SLOW_PER_S", slow_per_s),

@@ -113,15 +113,19 @@ def begin_world(database: Postgres) -> None:
 
 def _look(tx: Transaction, _: Sequence[Any]) -> Reply:
     w: Writer = tx.get("writer", 1)
-    alive = w.alive_until > tx.now() and "lease" not in tx.database.broken
-    return Reply([(w.epoch, w.holder, w.address, w.token, alive)], 1)
+    return Reply([(w.epoch, w.holder, w.address, w.token, _alive(tx, w))], 1)
+
+
+def _alive(tx: Transaction, w: Writer) -> bool:
+    has_session = any(s.name == seats.session_name(w.epoch) for s in tx.database.sessions)
+    return w.alive_until > tx.now() and (not w.address or has_session) and "lease" not in tx.database.broken
 
 
 def _take(tx: Transaction, parameters: Sequence[Any]) -> Reply:
     holder, token = parameters
     tx.lock("writer", 1)
     w: Writer = tx.get("writer", 1)
-    if w.alive_until > tx.now() and "lease" not in tx.database.broken:
+    if _alive(tx, w):
         return Reply()
     tx.put("writer", 1, Writer(w.epoch + 1, holder, "", bytes(token), _lease(tx)))
     return Reply([(w.epoch + 1,)], 1)
@@ -153,14 +157,16 @@ def _fence(tx: Transaction, parameters: Sequence[Any]) -> Reply:
     return Reply(count=1)
 
 
+def _of_writer_before(name: str, epoch: int) -> bool:
+    return name.startswith(WRITERS) and int(name.removeprefix(WRITERS)) < epoch
+
+
 def _end_sessions(*, own: bool) -> Meaning:
     def run(tx: Transaction, parameters: Sequence[Any]) -> Reply:
-        name, mine = parameters[0], tx.session
+        wished, mine = parameters[0], tx.session
         ended = 0
         for session in tuple(tx.database.sessions):
-            wanted = (
-                session.name == name if own else session.name.startswith(WRITERS) != (session.name == name)
-            )
+            wanted = session.name == wished if own else _of_writer_before(session.name, wished)
             if wanted and session is not mine:
                 session.terminate()
                 ended += 1

@@ -63,6 +63,10 @@ class Extra:
     metadata: str | None
 
 
+Standing = tuple[npt.NDArray[np.void], dict[int, Extra]]
+"""Transfers that stand, as they are hashed, and what only some of them have, by position."""
+
+
 @dataclass(slots=True, eq=False)
 class Decided:
     """What a batch comes to. `answers` None: every transfer was posted, with the amount asked for.
@@ -153,14 +157,21 @@ class Book:
             ]
         return self.seen.maybe(plan.raw_ids, plan.now), pending
 
-    def decide(self, plan: Plan, looked: Looked = NOT_LOOKED) -> Decided:
-        """Decide a batch and apply it."""
+    def decide(self, plan: Plan, looked: Looked = NOT_LOOKED, standing: Standing | None = None) -> Decided:
+        """Decide a batch and apply it. `standing`: what `all_of` said of it, if it was asked before."""
         get = self.places.get
         places = np.array([get(n, -1) for n in plan.touched.numbers.tolist()], np.int64)
         unsure = self._unsure(plan, places)
         if plan.plain and not looked.known and not looked.refused and not unsure.any():
             decided = Decided(
-                plan, None, *_plain_rows(plan), [], places, plan.advance.added, plan.advance.entries, []
+                plan,
+                None,
+                *(standing or all_of(plan)),
+                [],
+                places,
+                plan.advance.added,
+                plan.advance.entries,
+                [],
             )
         else:
             decided = self._walk(plan, places, unsure, looked)
@@ -451,7 +462,7 @@ def _walked(plan: Plan, looked: Looked, doubtful: set[int]) -> list[bool]:
     return result
 
 
-def _plain_rows(plan: Plan) -> tuple[npt.NDArray[np.void], dict[int, Extra]]:
+def all_of(plan: Plan) -> Standing:
     """Return the transfers of a plain batch, all of them, as they are hashed and stored."""
     rows = np.zeros(plan.touched.count, chain.FIXED)
     rows["id"] = np.frombuffer(plan.raw_ids, "V16")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+import numpy as np
+import numpy.typing as npt
+
 from holdfast.domains.ledger.rules import chain
-from holdfast.domains.ledger.rules.book import Decided, Extra
+from holdfast.domains.ledger.rules.book import Decided, Extra, Standing
 from holdfast.platform import arrays
 from holdfast.platform.arrays import Packed
 from holdfast.platform.exchange import Command
@@ -84,31 +87,47 @@ class Head:
     hash: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Formed:
+    """Transfers hashed and packed: the root over them, the statement that appends them and its columns."""
+
+    root: bytes
+    sql: str
+    columns: tuple[Packed | None, ...]
+
+
+def form(standing: Standing, *, terms: bool) -> Formed:
+    """Hash and pack transfers. `terms`: one may be a hold that settles itself, or may be settled for more."""
+    rows, extras = standing
+    hashes = chain.leaves(rows, {p: _extension(e) for p, e in extras.items()})
+    sql = APPEND_PLAIN if not extras else APPEND_TERMS if terms else APPEND
+    return Formed(chain.root_of(hashes), sql, _columns(rows, extras, terms=terms))
+
+
 def commands(
-    head: Head, decided: Decided | None, first_seq: int, early: list[int]
+    head: Head, decided: Decided | None, first_seq: int, early: list[int], formed: Formed | None = None
 ) -> tuple[list[Command], Head]:
     """Return what to send after the guards of a batch, and the head once it is committed.
 
-    `decided` None: nothing for the ledger, only rows of other domains.
+    `decided` None: nothing for the ledger, only rows of other domains. `formed`: its transfers, if they were
+    formed before.
     """
     if decided is None or not decided.writes:
         after = Head(head.epoch, head.commits + 1, head.batch, head.seq, head.at, head.hash)
         return [(COMMIT_HEAD, (_big(head.epoch), _big(after.commits), *(None,) * 8))], after
     rows, refused = decided.rows, decided.refused
     at = max(decided.plan.now, head.at)
-    hashes = chain.leaves(rows, {p: _extension(e) for p, e in decided.extras.items()})
-    root = chain.root_of(hashes)
+    made_of = formed or form((rows, decided.extras), terms=decided.plan.terms)
     number = head.batch + 1
     digest = chain.batch_hash(
         head.hash, number=number, first_seq=first_seq, at=at, transfers=len(rows), refusals=len(refused),
-        root=root, refused=chain.refused_hash((i.bytes, outcome) for i, outcome in refused),
+        root=made_of.root, refused=chain.refused_hash((i.bytes, outcome) for i, outcome in refused),
     )  # fmt: skip
     after = Head(head.epoch, head.commits + 1, number, first_seq + len(rows) - 1, at, digest)
     moment = arrays.time(at)
     made: list[Command] = []
     if len(rows):
-        sql = APPEND_PLAIN if not decided.extras else APPEND_TERMS if decided.plan.terms else APPEND
-        made.append((sql, (_big(first_seq), moment, *_columns(decided))))
+        made.append((made_of.sql, (_big(first_seq), moment, *made_of.columns)))
     if refused:
         ids = arrays.uuids(arrays.uuid_bytes(i for i, _ in refused))
         made.append((REFUSE, (_big(number), moment, ids, arrays.smallints([o for _, o in refused]))))
@@ -118,15 +137,16 @@ def commands(
             COMMIT_HEAD,
             (
                 _big(head.epoch), _big(after.commits), _big(number), _big(first_seq), moment,
-                _int(len(rows)), _int(len(refused)), root, digest, early_ids,
+                _int(len(rows)), _int(len(refused)), made_of.root, digest, early_ids,
             ),
         )
     )  # fmt: skip
     return made, after
 
 
-def _columns(decided: Decided) -> tuple[Packed | None, ...]:
-    rows, extras = decided.rows, decided.extras
+def _columns(
+    rows: npt.NDArray[np.void], extras: Mapping[int, Extra], *, terms: bool
+) -> tuple[Packed | None, ...]:
     fixed = (
         arrays.uuids(rows["id"].tobytes()),
         arrays.bigints(rows["debit"]),
@@ -139,7 +159,7 @@ def _columns(decided: Decided) -> tuple[Packed | None, ...]:
     if not extras:
         return fixed
     ordered = [extras.get(position) for position in range(len(rows))]
-    more = _EXTRA_COLUMNS + _TERM_COLUMNS if decided.plan.terms else _EXTRA_COLUMNS
+    more = _EXTRA_COLUMNS + _TERM_COLUMNS if terms else _EXTRA_COLUMNS
     return (
         *fixed,
         *(_optional(kind, [None if e is None else of(e) for e in ordered]) for kind, of in more),

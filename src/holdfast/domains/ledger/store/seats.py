@@ -1,4 +1,8 @@
-"""Who writes the ledger: election and fencing. The database's clock tells whether a writer still lives."""
+"""Who writes the ledger: election and fencing. The database tells whether a writer still lives.
+
+It lives until a moment that it puts off again and again, by the database's clock, and while it has a session:
+one that is killed is known to be gone at once, one that hangs or is cut off when its time is over.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,19 @@ from typing import Final
 from holdfast.base.limits import WRITER_LEASE_S
 from holdfast.platform.db import Connection
 
-_LOOK: Final = """
-select epoch, holder, address, token, alive_until > clock_timestamp() from ledger.writer"""
+_ALIVE: Final = """
+(alive_until > clock_timestamp()
+ and (address = '' or exists (select from pg_stat_activity
+                              where application_name = 'holdfast ledger writer ' || epoch
+                                    and datname = current_database())))"""
+"""A writer that answers others has a session that it commits on: without it, it is one no more."""
+_LOOK: Final = f"select epoch, holder, address, token, {_ALIVE} from ledger.writer"  # noqa: S608 - our own words
 _TAKE: Final = f"""
 update ledger.writer
 set epoch = epoch + 1, holder = %b, address = '', token = %b,
     alive_until = clock_timestamp() + interval '{WRITER_LEASE_S} seconds'
-where alive_until <= clock_timestamp()
-returning epoch"""  # noqa: S608 - our own number
+where not {_ALIVE}
+returning epoch"""  # noqa: S608 - our own number and words
 _FENCE: Final = "update ledger.head set epoch = %b where epoch < %b"
 _END_SESSIONS: Final = """
 select count(pg_terminate_backend(pid)) from pg_stat_activity

@@ -12,9 +12,10 @@ import numpy as np
 
 from holdfast.base.ids import AccountId
 from holdfast.domains.ledger.model import Balance, Group, Outcome, Posting, Unit, UnitOutcome
-from holdfast.domains.ledger.rules.book import Book, Decided
+from holdfast.domains.ledger.rules.book import Book, Decided, Standing, all_of
 from holdfast.domains.ledger.rules.columns import ColumnOutcomes, ColumnPlan, Columns
 from holdfast.domains.ledger.rules.plan import Plan
+from holdfast.domains.ledger.store import append
 from holdfast.platform import arrays
 from holdfast.platform.exchange import Command, Rows
 from holdfast.platform.unit import Guard, Statement, UnitStatus, Write
@@ -78,6 +79,10 @@ class Batch:
     now: datetime
     plan: Plan | None = None
     sure: bool = True
+    standing: Standing | None = None
+    """All its transfers, as they stand if none is refused."""
+    formed: append.Formed | None = None
+    """The same, hashed and packed."""
     on_sent: Callable[[], None] | None = None
     """Called once, when the first part of the transaction is on its way."""
 
@@ -95,6 +100,12 @@ class Batch:
                 self.plan = ColumnPlan(columns, self.now)
             elif groups:
                 self.plan = Plan(groups, self.now)
+
+    def form(self) -> None:
+        """Hash and pack all transfers, as if none were refused: most batches are so."""
+        if self.plan is not None and self.plan.plain:
+            self.standing = all_of(self.plan)
+            self.formed = append.form(self.standing, terms=self.plan.terms)
 
     def settle(self, decided: Decided | None) -> None:
         """Give each job its postings, if what was decided is kept."""

@@ -254,11 +254,12 @@ class _Attempt:
             first_seq = await whole.behind.room(first_seq, plan.touched.count)
             if early := whole.book.seen.early(suspects, plan.now):
                 whole.book.seen.add_early(early)
-            self.decided = whole.book.decide(plan, looked)
+            self.decided = whole.book.decide(plan, looked, batch.standing)
         batch.settle(self.decided)
         if self.decided is not None and any(job.unit.balances for job in batch.jobs):
             batch.note_balances(self.decided, whole.book)
-        made, self.after = append.commands(whole.head, self.decided, first_seq, early)
+        formed = batch.formed if self.decided is not None and self.decided.answers is None else None
+        made, self.after = append.commands(whole.head, self.decided, first_seq, early, formed)
         return made
 
     async def _exchange(self, commands: Sequence[Command]) -> list[Rows]:

@@ -189,6 +189,7 @@ class Lane:
         if full and self._ahead is None and self._runner is not None:
             self._ahead = self._take()
             self._ahead.prepare()
+            self._ahead.form()
 
     def _next(self) -> Batch:
         """Return the batch that was made ready, if all its callers still wait, or take one."""
