@@ -400,7 +400,11 @@ async def test_a_connection_that_slept_through_it_still_reads(books: Books, fold
 
 
 async def test_a_segment_that_is_still_needed_stays(books: Books, folder: Path) -> None:
-    result = await moved(books, folder, before=books.ends[1])
+    async with books.database.connection() as connection:
+        sql = "select last_at from ledger.segments where number = 1"
+        row = await (await connection.execute(sql)).fetchone()
+    assert row is not None
+    result = await moved(books, folder, before=row[0])
     assert [done.segment for done in result.done] == [0]
     assert result.reason.startswith("Segment 1 goes until 2026-")
     with psycopg.connect(books.dsn, autocommit=True) as connection:
@@ -413,12 +417,14 @@ async def test_a_segment_that_is_still_needed_stays(books: Books, folder: Path) 
         connection.execute("delete from ledger.snapshots")
         assert "no snapshot" in archive(books.dsn, FOREVER, folder).reason
         connection.execute("insert into ledger.snapshots select * from kept_snapshots")
-        row = connection.execute(
+        settling = connection.execute(
             "select s.seq from ledger.transfers s where s.kind in (2, 3, 4, 5) and s.pending_id in "
             "(select id from ledger.transfers where kind = 1 and seq >> 20 = 1) limit 1"
         ).fetchone()
-        assert row is not None
-        connection.execute("update ledger.transfers set pending_id = gen_random_uuid() where seq = %s", row)
+        assert settling is not None
+        connection.execute(
+            "update ledger.transfers set pending_id = gen_random_uuid() where seq = %s", settling
+        )
         assert "1 open holds" in archive(books.dsn, FOREVER, folder).reason
         connection.execute("select pg_advisory_lock_shared(%s)", (0x686F6C6461726368,))
         with pytest.raises(ArchiveRefused, match="ledger verify` runs"):
