@@ -165,6 +165,17 @@ def segments(dsn: str) -> tuple[list[int], list[int]]:
     return [row[0] for row in here], [row[0] for row in gone]
 
 
+def last_at(dsn: str, segment: int) -> datetime:
+    """When the last transfer of a segment was made: before its end, if the last ones were refused."""
+    with psycopg.connect(dsn) as connection:
+        row = connection.execute(
+            "select last_at from ledger.segments where number = %s", (segment,)
+        ).fetchone()
+    assert row is not None
+    found: datetime = row[0]
+    return found
+
+
 async def test_every_answer_is_what_it_was_and_nothing_is_posted_twice(books: Books, folder: Path) -> None:
     seen = list(books.asked)
     before_now = await queries.balances(books.database, NUMBERS)
@@ -355,7 +366,7 @@ async def test_a_file_can_be_read_without_us_and_is_open_to_nobody_else(books: B
 async def test_pages_end_where_the_archive_begins_and_say_so(books: Books, folder: Path) -> None:
     account = next(a.number for a in OPENED if a.asset == "CNY")
     whole = await _all(books, account)
-    boundary = books.ends[2]
+    boundary, end = books.ends[2], last_at(books.dsn, 1)
     await moved(books, folder)
     assert await _all(books, account) == [e for e in whole if e.at > boundary]
     page = await queries.entries(books.database, account, before=whole[-2].id)
@@ -372,7 +383,7 @@ async def test_pages_end_where_the_archive_begins_and_say_so(books: Books, folde
         account: next(e.balance for e in whole if e.at <= boundary)
     }
     with pytest.raises(HistoryArchived, match="transfers-000001"):
-        await queries.balances(books.database, [account], at=books.ends[1] - timedelta(seconds=5))
+        await queries.balances(books.database, [account], at=end - timedelta(microseconds=1))
     before_all = await queries.balances(books.database, [account], at=START - timedelta(days=1))
     assert before_all[account].net_minor == 0
     assert [a.segment for a in await queries.archives(books.database)] == [0, 1, 2]
@@ -400,11 +411,7 @@ async def test_a_connection_that_slept_through_it_still_reads(books: Books, fold
 
 
 async def test_a_segment_that_is_still_needed_stays(books: Books, folder: Path) -> None:
-    async with books.database.connection() as connection:
-        sql = "select last_at from ledger.segments where number = 1"
-        row = await (await connection.execute(sql)).fetchone()
-    assert row is not None
-    result = await moved(books, folder, before=row[0])
+    result = await moved(books, folder, before=last_at(books.dsn, 1))
     assert [done.segment for done in result.done] == [0]
     assert result.reason.startswith("Segment 1 goes until 2026-")
     with psycopg.connect(books.dsn, autocommit=True) as connection:
