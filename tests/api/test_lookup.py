@@ -30,8 +30,8 @@ class Table:
             raise ConnectionError("gone")
         return found
 
-    def lookup(self, **how: int) -> Lookup[str, int]:
-        return Lookup(self.load, lambda: self.now_s, keep_s=10.0, **how)
+    def lookup(self, keep_s: float = 10.0, **how: int) -> Lookup[str, int]:
+        return Lookup(self.load, lambda: self.now_s, keep_s=keep_s, **how)
 
 
 async def test_callers_that_come_while_a_query_is_under_way_share_the_next() -> None:
@@ -61,16 +61,28 @@ async def test_what_is_fresh_is_not_asked_again_and_what_is_old_is() -> None:
     assert len(table.queries) == 2
 
 
-async def test_in_the_second_half_of_its_time_a_value_is_refreshed_beside() -> None:
+async def test_in_the_second_half_of_their_time_values_are_refreshed_beside_by_one_query() -> None:
     table = Table()
-    lookup = table.lookup()
+    lookup = table.lookup(keep_s=0.1)
+    await asyncio.gather(lookup.get("a"), lookup.get("b"), lookup.get("c"))
+    table.rows = {"a": 5, "b": 6}
+    table.now_s = 0.06
+    assert [await lookup.get(key) for key in "abca"] == [1, 2, None, 1]
+    await asyncio.sleep(0.05)
+    assert [lookup.peek(key) for key in "abc"] == [(5,), (6,), (None,)]
+    assert table.queries[1:] == [["a", "b", "c"]]
+
+
+async def test_what_was_forgotten_before_its_refresh_is_not_asked_for() -> None:
+    table = Table()
+    lookup = table.lookup(keep_s=0.1)
     await lookup.get("a")
-    table.rows["a"] = 5
-    table.now_s = 6.0
-    assert await lookup.get("a") == 1
-    for _ in range(5):
-        await asyncio.sleep(0)
-    assert await lookup.get("a") == 5
+    table.now_s = 0.06
+    lookup.peek("a")
+    lookup.forget("a")
+    await asyncio.sleep(0.05)
+    assert len(table.queries) == 1
+    assert lookup.peek("a") is None
 
 
 async def test_what_is_not_there_is_kept_too_until_it_is_forgotten() -> None:

@@ -9,18 +9,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from itertools import islice
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+
+_GATHERED: Final = 20  # refreshes are gathered for this fraction of the time that a value is kept
 
 
 class Lookup(Generic[K, V]):
     """Finds values by key through `load`, one query for all who wait, and keeps each for `keep_s` seconds.
 
     A value that is asked for in the second half of its time is loaded again beside, without making the
-    caller wait; so a value is never older than `keep_s` plus one query. `None` (there is no such thing) is
-    kept as well. At most `entries_max` values are kept; the oldest leave first.
+    caller wait; so a value is never older than `keep_s` plus one query. Such refreshes are gathered for a
+    twentieth of `keep_s`, so that many keys in use cost few queries. `None` (there is no such thing) is kept
+    as well. At most `entries_max` values are kept; the oldest leave first.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class Lookup(Generic[K, V]):
         self._kept: dict[K, tuple[float, V | None]] = {}
         self._waiting: dict[K, asyncio.Future[V | None]] = {}
         self._asked: dict[K, None] = {}
+        self._ageing: dict[K, None] = {}
         self._outdated: set[K] = set()
         self._runner: asyncio.Task[None] | None = None
 
@@ -51,8 +55,8 @@ class Lookup(Generic[K, V]):
         left_s = kept[0] - self._now_s()
         if left_s <= 0:
             return None
-        if left_s < self._keep_s / 2 and key not in self._waiting:
-            self._ask(key)
+        if left_s < self._keep_s / 2 and key not in self._waiting and key not in self._ageing:
+            self._refresh(key)
         return (kept[1],)
 
     async def get(self, key: K) -> V | None:
@@ -82,6 +86,17 @@ class Lookup(Generic[K, V]):
         if self._runner is None or self._runner.done():
             self._runner = asyncio.create_task(self._run())
         return future
+
+    def _refresh(self, key: K) -> None:
+        if not self._ageing:
+            asyncio.get_running_loop().call_later(self._keep_s / _GATHERED, self._ask_ageing)
+        self._ageing[key] = None
+
+    def _ask_ageing(self) -> None:
+        ageing, self._ageing = self._ageing, {}
+        for key in ageing:
+            if key in self._kept and key not in self._waiting:
+                self._ask(key)
 
     async def _run(self) -> None:
         while self._asked:
