@@ -19,7 +19,17 @@ from holdfast.base.ids import AccountId, TransferId
 from holdfast.domains.ledger.forward import wire
 from holdfast.domains.ledger.forward.calls import Forwarder, Reception
 from holdfast.domains.ledger.forward.greeting import PROTOCOL, WritersGreeting
-from holdfast.domains.ledger.model import Group, NewAccount, NewTransfer, Outcome, Posting, Unit, UnitOutcome
+from holdfast.domains.ledger.model import (
+    Balance,
+    Group,
+    NewAccount,
+    Newest,
+    NewTransfer,
+    Outcome,
+    Posting,
+    Unit,
+    UnitOutcome,
+)
 from holdfast.platform import arrays
 from holdfast.platform.unit import Guard, Statement, Write, statements_known
 from tests.support.waiting import until_async
@@ -115,6 +125,12 @@ class OpenDoor:
     async def expire_due(self, limit: int) -> int:
         self.calls.append(("expire", limit))
         return limit // 2
+
+    async def balances(self, numbers: Sequence[AccountId]) -> dict[AccountId, Balance]:
+        return {number: Balance(number, 1, 2, 3) for number in numbers}
+
+    async def newest(self, account: AccountId, below: int, limit: int) -> Newest:
+        return Newest(below, Balance(account, limit, 0, 9), (4, 3), ((below - 1, UUID(int=1)),))
 
 
 def _posted(t: NewTransfer) -> Posting:

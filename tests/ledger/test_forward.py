@@ -18,6 +18,7 @@ import uvloop
 from holdfast.base import errors as base_errors
 from holdfast.base.errors import Broken, HoldfastError, Refused, Unavailable
 from holdfast.base.ids import AccountId, IdInvalid, TransferId
+from holdfast.base.limits import HISTORY_SCAN_ROWS_MAX
 from holdfast.domains.ledger import errors as ledger_errors
 from holdfast.domains.ledger.errors import (
     BatchTooLarge,
@@ -96,6 +97,12 @@ async def test_every_other_call_arrives_as_it_was_made() -> None:
         await forwards.close_accounts([AccountId(7)], True)
         await forwards.set_limits({AccountId(7): 900, AccountId(8): 0})
         assert await forwards.expire_due(1000) == 500
+        numbers = [AccountId(7), AccountId(2**63 - 1)]
+        assert await forwards.balances(numbers) == await door.balances(numbers)
+        assert await forwards.newest(numbers[1], 2**62, 40) == await door.newest(numbers[1], 2**62, 40)
+        for limit in (0, HISTORY_SCAN_ROWS_MAX + 1):
+            with pytest.raises(Broken):
+                await forwards.newest(numbers[0], 1, limit)
     (_, (arrived, deadline_s)), *rest = door.calls
     assert arrived == groups
     assert deadline_s == pytest.approx(9.0, abs=0.3)

@@ -17,7 +17,6 @@ from holdfast.api.sealing import opened
 from holdfast.api.wire import AssetShown, BalanceShown, Page, StatementLine
 from holdfast.base.ids import TransferId, parse, public
 from holdfast.base.money import ASSETS, Asset, asset
-from holdfast.domains.ledger import queries as ledger
 from holdfast.domains.ledger.errors import AccountMissing
 from holdfast.domains.ledger.model import Balance, Entry, NewAccount
 from holdfast.domains.merchants import Caller, MerchantNotFound, Right
@@ -110,18 +109,15 @@ async def list_statement(
     api, caller = await called(request, Right.READ)
     account = await own_account(api, caller, owner, asset(asset_code))
     before = cursor("tr", after)
-    database = api.app.database
     try:
-        rows = await ledger.statement(
-            database, account.number, before=None if before is None else TransferId(before), limit=limit
-        )
-        more = len(rows) == limit and bool(
-            await ledger.statement(database, account.number, before=rows[-1].id, limit=1)
+        found = await api.app.ledger.statement(
+            account.number, before=None if before is None else TransferId(before), limit=limit + 1
         )
     except AccountMissing:
         return Page([], has_more=False)
+    rows = found[:limit]
     metadata = await opened(api, rows)
-    return Page([line(row, told) for row, told in zip(rows, metadata, strict=True)], more)
+    return Page([line(row, told) for row, told in zip(rows, metadata, strict=True)], len(found) > limit)
 
 
 routes = Router(

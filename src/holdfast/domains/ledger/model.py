@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum
 from typing import Literal, NamedTuple
+from uuid import UUID
 
 from holdfast.base.ids import AccountId, TransferId
 from holdfast.base.values import quick
@@ -38,6 +39,14 @@ class Balance:
     credits_posted_minor: int
     debits_pending_minor: int
     credits_pending_minor: int
+
+    @property
+    def sums(self) -> tuple[int, int, int, int]:
+        """The four, in their order."""
+        return (
+            self.debits_posted_minor, self.credits_posted_minor,
+            self.debits_pending_minor, self.credits_pending_minor,
+        )  # fmt: skip
 
     @property
     def net_minor(self) -> int:
@@ -202,6 +211,21 @@ class Entry:
     code: int = 0
     pending_id: TransferId | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """What the writer remembers of an account: its newest transfers in segments that are not indexed yet.
+
+    `upto`: the newest transfer of all when it was asked. `segments`: those whose transfers it knows, to their
+    beginning. `transfers`: number and id of the account's in them, newest first, below the number that was
+    asked for and no more than were asked for. `balance`: after the first of these, if it is known.
+    """
+
+    upto: int
+    balance: Balance | None
+    segments: tuple[int, ...]
+    transfers: tuple[tuple[int, UUID], ...]
 
 
 @dataclass(frozen=True, slots=True)

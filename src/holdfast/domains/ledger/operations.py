@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from holdfast.base.ids import AccountId, TransferId
-from holdfast.base.limits import EXPIRE_ROWS_MAX
+from holdfast.base.limits import EXPIRE_ROWS_MAX, PAGE_ROWS_DEFAULT
 from holdfast.domains.ledger import queries
 from holdfast.domains.ledger.checks import chains, check_account, check_limit, check_transfer, together
-from holdfast.domains.ledger.model import Balance, NewAccount, NewTransfer, Posting
+from holdfast.domains.ledger.model import Balance, Entry, NewAccount, NewTransfer, Posting
 from holdfast.domains.ledger.rules.columns import ColumnOutcomes, Columns
 from holdfast.domains.ledger.writer.seat import Seat
 from holdfast.platform.db import Database
@@ -97,7 +97,16 @@ class PostgresLedger:
         self, accounts: Iterable[AccountId], *, at: datetime | None = None
     ) -> dict[AccountId, Balance]:
         """Return balances now, or as they stood at `at`; an account that does not exist is left out."""
-        return await queries.balances(self._database, list(accounts), at=at)
+        return await queries.balances(self._database, list(accounts), at=at, memory=self._seat)
+
+    async def statement(
+        self, account: AccountId, *, before: TransferId | None = None, limit: int = PAGE_ROWS_DEFAULT
+    ) -> list[Entry]:
+        """Return an account's entries, newest first, each with the balance after it.
+
+        `before` is the last entry of the page before. Raises: `AccountMissing`, `CursorInvalid`.
+        """
+        return await queries.statement(self._database, account, before=before, limit=limit, memory=self._seat)
 
     async def find(self, ids: Iterable[TransferId]) -> dict[TransferId, Posting]:
         """Return what became of each id that the ledger has seen."""

@@ -1,7 +1,9 @@
 """Reading the ledger: balances now and at any moment, statements, transfers, trial balance, accounts.
 
-All of it reads the tables, from any process; nothing here asks the writer. What a page needs of a transfer is
-read at the page's own moment: what is posted meanwhile may or may not be in it, but never half of it.
+All of it reads the tables, from any process. What a page needs of a transfer is read at the page's own
+moment: what is posted meanwhile may or may not be in it, but never half of it. Where so much is written that
+the newest segments are not indexed yet, the writer is asked what it remembers of them, if the caller has a
+`Memory`; when it does not answer, they are read from end to end.
 """
 
 from __future__ import annotations
@@ -9,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Protocol
 
 from holdfast.base.ids import AccountId, TransferId
 from holdfast.base.limits import HISTORY_SCAN_ROWS_MAX, PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX
 from holdfast.domains.ledger.errors import AccountMissing, CursorInvalid
-from holdfast.domains.ledger.model import AccountView, AssetTotals, Balance, Entry, Posting
+from holdfast.domains.ledger.model import AccountView, AssetTotals, Balance, Entry, Newest, Posting
 from holdfast.domains.ledger.store import archived, history, lookup, reading, segments
 from holdfast.domains.ledger.store.archived import Archive
 from holdfast.domains.ledger.store.history import Filter, Item, Page, Range, Transfer
@@ -25,15 +28,32 @@ __all__ = [
 ]  # fmt: skip
 
 
+class Memory(Protocol):
+    """What asks the ledger's writer for what it remembers; a seat does. None: it cannot be asked now."""
+
+    async def balances(self, numbers: Sequence[AccountId]) -> dict[AccountId, Balance] | None:
+        """Return committed balances; an account that does not exist is left out."""
+        ...
+
+    async def newest(self, account: AccountId, below: int, limit: int) -> Newest | None:
+        """Return what is remembered of an account: up to `limit` transfers, numbered less than `below`."""
+        ...
+
+
 async def balances(
-    database: Database, numbers: Sequence[AccountId], *, at: datetime | None = None
-) -> dict[AccountId, Balance]:
+    database: Database, numbers: Sequence[AccountId], *, at: datetime | None = None,
+    memory: Memory | None = None,
+) -> dict[AccountId, Balance]:  # fmt: skip
     """Return balances now, or as they stood at `at`; an account that does not exist is left out.
 
     Raises: `HistoryArchived` when the transfers of that time are in an archive file.
     """
     async with database.connection() as connection:
         if at is None:
+            if memory is not None and await segments.some_not_indexed(connection):
+                remembered = await memory.balances(numbers)
+                if remembered is not None:
+                    return remembered
             sums = await reading.sums_now(connection, numbers)
         else:
             seq = await segments.last_seq(connection, at)
@@ -47,12 +67,13 @@ async def statement(
     *,
     before: TransferId | None = None,
     limit: int = PAGE_ROWS_DEFAULT,
+    memory: Memory | None = None,
 ) -> list[Entry]:
     """Return an account's entries, newest first, each with the balance after it.
 
     `before` is the last entry of the page before. Raises: `AccountMissing`, `CursorInvalid`.
     """
-    return list((await entries(database, account, before=before, limit=limit)).items)
+    return list((await entries(database, account, before=before, limit=limit, memory=memory)).items)
 
 
 async def entries(
@@ -66,6 +87,7 @@ async def entries(
     metadata: Mapping[str, str] | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
+    memory: Memory | None = None,
 ) -> Page[Entry]:
     """Return a page of an account's statement, newest first, with the balance after each entry.
 
@@ -79,7 +101,10 @@ async def entries(
         if not await history.exists(connection, account):
             raise AccountMissing
         within = await _range(connection, before, limit, wanted, since, until, account)
-        page = await segments.steady(connection, lambda: history.entries(connection, account, within, wanted))
+        newest, within = await _newest(connection, memory, account, within)
+        page = await segments.steady(
+            connection, lambda: history.entries(connection, account, within, wanted, newest)
+        )
         return await _ended(connection, page, within, account)
 
 
@@ -93,6 +118,7 @@ async def transfers(
     until: datetime | None = None,
     after: TransferId | None = None,
     limit: int = PAGE_ROWS_DEFAULT,
+    memory: Memory | None = None,
 ) -> Page[Transfer]:
     """Return transfers of the whole ledger, or of one account, newest first.
 
@@ -106,10 +132,23 @@ async def transfers(
         if account is not None and not await history.exists(connection, account):
             raise AccountMissing
         within = await _range(connection, after, limit, wanted, since, until, account)
+        newest, within = await _newest(connection, memory, account, within)
         page = await segments.steady(
-            connection, lambda: history.transfers(connection, within, wanted, account)
+            connection, lambda: history.transfers(connection, within, wanted, account, newest)
         )
         return await _ended(connection, page, within, account)
+
+
+async def _newest(
+    connection: Connection, memory: Memory | None, account: AccountId | None, within: Range
+) -> tuple[Newest | None, Range]:
+    """Ask the writer for what no index finds; then nothing newer is read than it knew of."""
+    if memory is None or account is None or not await segments.some_not_indexed(connection):
+        return None, within
+    newest = await memory.newest(account, within.below, within.scan)
+    if newest is None:
+        return None, within
+    return newest, within._replace(below=min(within.below, newest.upto + 1))
 
 
 async def _ended(
@@ -142,7 +181,7 @@ async def _range(
         if seq is None:
             raise CursorInvalid
         below = min(below, seq)
-    limit = max(1, min(limit, PAGE_ROWS_MAX))
+    limit = max(1, min(limit, PAGE_ROWS_MAX + 1))  # one more tells whether there are more
     return Range(low, below, limit, limit if wanted.everything else HISTORY_SCAN_ROWS_MAX)
 
 

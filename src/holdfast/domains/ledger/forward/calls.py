@@ -55,7 +55,7 @@ from holdfast.domains.ledger.forward.line import (
     watch,
 )
 from holdfast.domains.ledger.forward.wire import Agreed, Frames, Kind
-from holdfast.domains.ledger.model import Group, NewAccount, Posting, Unit, UnitOutcome
+from holdfast.domains.ledger.model import Balance, Group, NewAccount, Newest, Posting, Unit, UnitOutcome
 from holdfast.platform import metrics
 from holdfast.platform.log import logger
 from holdfast.platform.unit import statements_known
@@ -89,6 +89,14 @@ class Door(Protocol):
 
     async def expire_due(self, limit: int) -> int:
         """Release up to `limit` holds whose time is over, and return how many."""
+        ...
+
+    async def balances(self, numbers: Sequence[AccountId]) -> dict[AccountId, Balance]:
+        """Return committed balances; an account that does not exist is left out."""
+        ...
+
+    async def newest(self, account: AccountId, below: int, limit: int) -> Newest:
+        """Return what is remembered of an account: up to `limit` transfers, numbered less than `below`."""
         ...
 
 
@@ -282,6 +290,10 @@ class Reception:
             return wire.encode_postings(await self._door.post(groups, left_s))
         if kind == Kind.EXPIRE_DUE:
             return wire.encode(await self._door.expire_due(wire.read_count(body)))
+        if kind == Kind.BALANCES:
+            return wire.encode_balances(await self._door.balances(wire.read_numbers(body)))
+        if kind == Kind.NEWEST:
+            return wire.encode_newest(await self._door.newest(*wire.read_wanted(body)))
         await self._pass_on_accounts(kind, body)
         return wire.encode(None)
 
@@ -424,6 +436,20 @@ class Forwarder:
         line, _ = self._connected()
         answer = await line.call(Kind.EXPIRE_DUE, wire.encode(limit), LEDGER_DEADLINE_S)
         return read_answer(wire.read_count, answer)
+
+    async def balances(self, numbers: Sequence[AccountId]) -> dict[AccountId, Balance]:
+        """Have the writer tell balances. Raises also: `BatchTooLarge`."""
+        if len(numbers) > FORWARD_ACCOUNTS_MAX:
+            raise BatchTooLarge
+        line, _ = self._connected()
+        answer = await line.call(Kind.BALANCES, wire.encode(list(numbers)), LEDGER_DEADLINE_S)
+        return read_answer(wire.read_balances, answer)
+
+    async def newest(self, account: AccountId, below: int, limit: int) -> Newest:
+        """Have the writer tell what it remembers of an account. Raises also: `AccountMissing`."""
+        line, _ = self._connected()
+        answer = await line.call(Kind.NEWEST, wire.encode((account, below, limit)), LEDGER_DEADLINE_S)
+        return read_answer(wire.read_newest, answer)
 
     async def _tell(self, kind: Kind, count: int, body: bytes) -> None:
         if count > FORWARD_ACCOUNTS_MAX:

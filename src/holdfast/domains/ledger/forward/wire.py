@@ -31,11 +31,13 @@ from holdfast.base.limits import (
     FORWARD_COLUMNS_MAX,
     FORWARD_FRAME_BYTES_MAX,
     FORWARD_ROWS_MAX,
+    HISTORY_SCAN_ROWS_MAX,
     LINKED_TRANSFERS_MAX,
     METADATA_KEY_CHARS_MAX,
     METADATA_KEYS_MAX,
     METADATA_VALUE_CHARS_MAX,
     REFERENCE_CHARS_MAX,
+    SEGMENTS_BEHIND_MAX,
 )
 from holdfast.domains.ledger import errors as ledger_errors
 from holdfast.domains.ledger.errors import (
@@ -50,6 +52,7 @@ from holdfast.domains.ledger.model import (
     Balance,
     Group,
     NewAccount,
+    Newest,
     NewTransfer,
     Outcome,
     Posting,
@@ -83,6 +86,8 @@ class Kind(IntEnum):
     CLOSE_ACCOUNTS = 4
     SET_LIMITS = 5
     EXPIRE_DUE = 6
+    BALANCES = 7
+    NEWEST = 8
     DONE = 64
     FAILED = 65
     STATEMENTS = 66
@@ -170,12 +175,19 @@ _Groups = Annotated[list[tuple[_Together, bool]], Meta(max_length=BATCH_TRANSFER
 _Accounts = Annotated[
     list[tuple[_Int64, _Name, _Name, Rule, _Int64]], Meta(max_length=FORWARD_ACCOUNTS_MAX)
 ]  # the fields of `NewAccount`, in its order
-_Closing = tuple[Annotated[list[_Int64], Meta(max_length=FORWARD_ACCOUNTS_MAX)], bool]
+_Numbers = Annotated[list[_Int64], Meta(max_length=FORWARD_ACCOUNTS_MAX)]
+_Closing = tuple[_Numbers, bool]
 _Limits = Annotated[dict[_Int64, _Int64], Meta(max_length=FORWARD_ACCOUNTS_MAX)]
 _Postings = Annotated[list[tuple[UUID, Outcome, _Int64]], Meta(max_length=BATCH_TRANSFERS_MAX)]
-_Balances = Annotated[
-    dict[_Int64, tuple[_Int64, _Int64, _Int64, _Int64]], Meta(max_length=2 * BATCH_TRANSFERS_MAX)
-]
+_Sums = tuple[_Int64, _Int64, _Int64, _Int64]
+"""The fields of `Balance`, in its order."""
+_Balances = Annotated[dict[_Int64, _Sums], Meta(max_length=FORWARD_ACCOUNTS_MAX)]
+_Wanted = tuple[_Int64, _Int64, Annotated[int, Meta(ge=1, le=HISTORY_SCAN_ROWS_MAX)]]
+_Newest = tuple[
+    _Int64, _Sums | None, Annotated[list[_Int64], Meta(max_length=SEGMENTS_BEHIND_MAX + 2)],
+    Annotated[list[tuple[_Int64, UUID]], Meta(max_length=HISTORY_SCAN_ROWS_MAX)],
+]  # fmt: skip
+"""The fields of `Newest`, in its order."""
 _UnitOutcome = tuple[UnitStatus, _Postings, _Int64 | None, _Balances]
 _Error = tuple[
     _Name, Annotated[str, Meta(max_length=_MESSAGE_CHARS_MAX)], Annotated[float, Meta(ge=0, le=_RETRY_S_MAX)]
@@ -216,6 +228,10 @@ _read_accounts: Final = _reader(_Accounts)
 _read_closing: Final = _reader(_Closing)
 _read_limits: Final = _reader(_Limits)
 _read_count: Final = _reader(_Int64)
+_read_numbers: Final = _reader(_Numbers)
+_read_balances: Final = _reader(_Balances)
+_read_wanted: Final = _reader(_Wanted)
+_read_newest: Final = _reader(_Newest)
 _read_outcome: Final = _reader(_UnitOutcome)
 _read_postings: Final = _reader(_Postings)
 _read_error: Final = _reader(_Error)
@@ -372,13 +388,9 @@ def read_nothing(body: bytes) -> None:
 
 def encode_outcome(outcome: UnitOutcome) -> bytes:
     """Encode what became of a unit."""
-    balances = {
-        number: (
-            b.debits_posted_minor, b.credits_posted_minor, b.debits_pending_minor, b.credits_pending_minor
-        )
-        for number, b in outcome.balances.items()
-    }  # fmt: skip
-    return encode((outcome.status, _postings(outcome.postings), outcome.guard_failed, balances))
+    return encode(
+        (outcome.status, _postings(outcome.postings), outcome.guard_failed, _balances(outcome.balances))
+    )
 
 
 def read_outcome(body: bytes) -> UnitOutcome:
@@ -388,8 +400,50 @@ def read_outcome(body: bytes) -> UnitOutcome:
         status,
         tuple([Posting(*posting) for posting in postings]),
         guard_failed,
-        {AccountId(number): Balance(*sums) for number, sums in balances.items()},
+        _balances_of(balances),
     )
+
+
+def _balances(balances: Mapping[AccountId, Balance]) -> dict[AccountId, tuple[int, int, int, int]]:
+    return {number: balance.sums for number, balance in balances.items()}
+
+
+def _balances_of(balances: Mapping[int, tuple[int, int, int, int]]) -> dict[AccountId, Balance]:
+    return {AccountId(number): Balance(*sums) for number, sums in balances.items()}
+
+
+def encode_balances(balances: Mapping[AccountId, Balance]) -> bytes:
+    """Encode balances by account."""
+    return encode(_balances(balances))
+
+
+def read_balances(body: bytes) -> dict[AccountId, Balance]:
+    """Read balances by account. Raises: `Broken`."""
+    return _balances_of(_read_balances(body))
+
+
+def read_numbers(body: bytes) -> list[AccountId]:
+    """Read numbers of accounts. Raises: `Broken`."""
+    numbers: list[AccountId] = _read_numbers(body)
+    return numbers
+
+
+def read_wanted(body: bytes) -> tuple[AccountId, int, int]:
+    """Read of which account, below which number and how many transfers are wanted. Raises: `Broken`."""
+    account, below, limit = _read_wanted(body)
+    return AccountId(account), below, limit
+
+
+def encode_newest(newest: Newest) -> bytes:
+    """Encode what the writer remembers of an account."""
+    sums = None if newest.balance is None else newest.balance.sums
+    return encode((newest.upto, sums, newest.segments, newest.transfers))
+
+
+def read_newest(body: bytes) -> Newest:
+    """Read what the writer remembers of an account. Raises: `Broken`."""
+    upto, sums, segments, transfers = _read_newest(body)
+    return Newest(upto, None if sums is None else Balance(*sums), tuple(segments), tuple(transfers))
 
 
 def _postings(postings: Iterable[Posting]) -> list[tuple[TransferId, Outcome, int]]:

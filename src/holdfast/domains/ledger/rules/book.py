@@ -333,7 +333,7 @@ class Book:
             sums = self.sums[:, place].copy()
             for side, name in ((0, "debit"), (1, "credit")):
                 for position in np.flatnonzero(later[name] == number).tolist():
-                    posted, pending = _change(later[position], decided.extras.get(row + position))
+                    posted, pending = change(later[position], decided.extras.get(row + position))
                     sums[side] -= posted
                     sums[side + 2] -= pending
             found[AccountId(number)] = Balance(*sums.tolist())
@@ -426,7 +426,7 @@ def expiry_id(pending: UUID) -> TransferId:
     return TransferId(UUID(int=pending.int ^ ((1 << 62) - 1)))
 
 
-def _change(row: np.void, extra: Extra | None) -> tuple[int, int]:
+def change(row: np.void, extra: Extra | None) -> tuple[int, int]:
     """Return what a transfer adds to the posted and to the pending sum on each of its sides."""
     kind, amount = int(row["kind"]), int(row["amount"])
     held = extra.held or 0 if extra is not None else 0

@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from holdfast.base.ids import AccountId, TransferId
 from holdfast.base.money import ASSETS_BY_NUMBER
-from holdfast.domains.ledger.model import Balance, Entry, TransferKind
+from holdfast.domains.ledger.model import Balance, Entry, Newest, TransferKind
 from holdfast.domains.ledger.store import reading, segments
 from holdfast.domains.ledger.store.lookup import KIND_NAMES, Side
 from holdfast.domains.ledger.store.segments import END, Segment, bigint, first_of, segment_of, table_of
@@ -36,6 +36,10 @@ _CREDITED: Final = """
 _TOUCHED: Final = """
     (select {columns} from {table} t
      where (t.debit = {account} or t.credit = {account}) and t.seq > {low} and t.seq < {below}
+     order by t.seq desc limit {scan})"""
+_REMEMBERED: Final = """
+    (select {columns} from {table} t
+     where t.id = any('{{{ids}}}'::uuid[]) and t.seq > {low} and t.seq < {below}
      order by t.seq desc limit {scan})"""
 _ANY: Final = """
     (select {columns} from {table} t where t.seq > {low} and t.seq < {below})"""
@@ -163,26 +167,36 @@ async def exists(connection: Connection, account: AccountId) -> bool:
     return bool(rows.all())
 
 
-async def entries(connection: Connection, account: AccountId, within: Range, wanted: Filter) -> Page[Entry]:
-    """Return an account's entries with the balance after each."""
+async def entries(
+    connection: Connection, account: AccountId, within: Range, wanted: Filter, newest: Newest | None = None
+) -> Page[Entry]:
+    """Return an account's entries with the balance after each. `newest`: what the writer remembers of it."""
 
     async def made(step: _Step) -> list[Entry]:
-        top = (await reading.sums_at(connection, [account], step.top))[account].balance
+        top = None
+        if newest is not None and newest.transfers and newest.transfers[0][0] == step.top:
+            top = newest.balance
+        if top is None:
+            top = (await reading.sums_at(connection, [account], step.top))[account].balance
         return [_entry(row, account, top) for row in step.rows]
 
-    sources = _of_account(connection, account, within)
+    sources = _of_account(connection, account, within, newest)
     return await _page(connection, sources, within, wanted, made, _running(account))
 
 
 async def transfers(
-    connection: Connection, within: Range, wanted: Filter, account: AccountId | None = None
-) -> Page[Transfer]:
-    """Return transfers of all accounts, or of one."""
+    connection: Connection, within: Range, wanted: Filter, account: AccountId | None = None,
+    newest: Newest | None = None,
+) -> Page[Transfer]:  # fmt: skip
+    """Return transfers of all accounts, or of one, of which the writer remembers `newest`."""
 
     async def made(step: _Step) -> list[Transfer]:
         return [_transfer(row) for row in step.rows]
 
-    sources = _of_all(connection, within) if account is None else _of_account(connection, account, within)
+    if account is None:
+        sources = _of_all(connection, within)
+    else:
+        sources = _of_account(connection, account, within, newest)
     return await _page(connection, sources, within, wanted, made)
 
 
@@ -214,26 +228,45 @@ def _step(rows: Sequence[tuple[Any, ...]]) -> _Step:
     return _Step(scanned, top, lowest, [row[3:] for row in rows if row[3] is not None])
 
 
-async def _of_account(connection: Connection, account: AccountId, within: Range) -> AsyncIterator[_Source]:
+async def _of_account(
+    connection: Connection, account: AccountId, within: Range, newest: Newest | None
+) -> AsyncIterator[_Source]:
     """Walk back through the segments that an account may touch, more and more of them at a time."""
     size = _GROUP
+    ids = None if newest is None else _ids(newest)
     async for touched in _touched(connection, account, within):
         while touched:
             group, touched = touched[:size], touched[size:]
-            yield _account_source(group, account, within)
+            yield _account_source(group, account, within, ids or {})
             size *= _GROUP_GROWS
 
 
-def _account_source(group: Sequence[Segment], account: AccountId, within: Range) -> _Source:
+def _ids(newest: Newest) -> dict[int, list[str]]:
+    """Return the ids that the writer remembers, by segment: of each that it knows to its beginning."""
+    found: dict[int, list[str]] = {number: [] for number in newest.segments}
+    for seq, i in newest.transfers:
+        found.setdefault(segment_of(seq), []).append(str(i))
+    return found
+
+
+def _account_source(
+    group: Sequence[Segment], account: AccountId, within: Range, ids: Mapping[int, Sequence[str]]
+) -> _Source:
     texts = [
         branch.format(
             columns=_COLUMNS, table=segment.table, account=int(account), low=within.low, below=within.below,
-            scan="{scan}",
+            ids=",".join(ids.get(segment.number, ())), scan="{scan}",
         )
         for segment in group
-        for branch in ((_DEBITED, _CREDITED) if segment.indexed else (_TOUCHED,))
+        for branch in _branches(segment, known=segment.number in ids)
     ]  # fmt: skip
     return lambda scan: "\n    union all".join(texts).replace("{scan}", str(scan))
+
+
+def _branches(segment: Segment, *, known: bool) -> tuple[str, ...]:
+    if segment.indexed:
+        return _DEBITED, _CREDITED
+    return (_REMEMBERED if known else _TOUCHED,)
 
 
 async def _touched(

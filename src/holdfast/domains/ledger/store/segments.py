@@ -110,6 +110,12 @@ def remember(connection: Connection, packed: Sequence[int] | None) -> Tail:
     return found
 
 
+async def some_not_indexed(connection: Connection) -> bool:
+    """Tell whether there were segments whose history is not indexed, the last time that this one looked."""
+    found = remembered(connection)
+    return any(not segment.indexed for segment in (await tail(connection) if found is None else found))
+
+
 async def around(connection: Connection, seq: int) -> Tail:
     """Return the segments that a balance after transfer number `seq` adds up, oldest first.
 

@@ -26,6 +26,7 @@ from holdfast.domains.ledger.rules import snapshots
 from holdfast.domains.ledger.rules.book import Book, Decided, Marks
 from holdfast.domains.ledger.store import behind as store
 from holdfast.domains.ledger.store.append import Head
+from holdfast.domains.ledger.writer.recent import Recent
 from holdfast.platform.db import Connection
 from holdfast.platform.log import logger
 
@@ -50,6 +51,7 @@ class Behind:
     def __init__(
         self, connect: Callable[[], Awaitable[Connection]], clock: Clock, since_seq: int = -1
     ) -> None:
+        self.recent = Recent()
         self._connect = connect
         self._clock = clock
         self._connection: Connection | None = None
@@ -140,6 +142,8 @@ class Behind:
         """Take note of a batch that was committed."""
         self._count += len(decided.rows)
         self._seq, self._at = head.seq, head.at
+        if not self._segments[self._current]:
+            self.recent.add(decided.rows, decided.extras, head.seq + 1 - len(decided.rows))
         if self._marks_count < _MARKS_MAX:
             self._add(book.marks(decided, head.seq))
         if head.seq - self._snapshot_seq >= SNAPSHOT_TRANSFERS and self._snapshot is None:
@@ -255,6 +259,7 @@ class Behind:
                     self._advance()
         if self._to_index:
             await store.index_segment(connection, self._to_index[0])
+            self.recent.forget(self._to_index[0])
             self._segments[self._to_index.pop(0)] = True
 
     async def _seal(self, connection: Connection, number: int, marks: Marks | None) -> None:

@@ -13,14 +13,15 @@ happened. The committer is at its end then: whoever owns it begins again from wh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 import psycopg
 
 from holdfast.base.errors import Broken, HoldfastError
-from holdfast.base.ids import uuid_of
+from holdfast.base.ids import AccountId, uuid_of
 from holdfast.domains.ledger.errors import CommitUnknown, WriterAway, WriteRejected
+from holdfast.domains.ledger.model import Balance
 from holdfast.domains.ledger.rules.book import NOT_LOOKED, Book, Decided
 from holdfast.domains.ledger.store import append, lookup, seats
 from holdfast.domains.ledger.store.append import Head
@@ -67,6 +68,8 @@ class Committer:
         self.ended = False
         self.batches = 0
         """Batches committed so far, for metrics."""
+        self.under_way: Decided | None = None
+        """What is decided and not committed yet."""
         self._connect = connect
 
     async def commit(self, batch: Batch) -> None:
@@ -86,6 +89,13 @@ class Committer:
             if self.ended:
                 for job in batch.jobs:
                     fail(job, WriterAway())
+
+    def balances(self, numbers: Iterable[AccountId]) -> dict[AccountId, Balance]:
+        """Return balances as they are committed; an account that does not exist is left out."""
+        if self.under_way is not None:
+            return self.book.balances_after(self.under_way, 0, numbers)
+        found = {number: self.book.balance(number) for number in numbers}
+        return {number: balance for number, balance in found.items() if balance is not None}
 
     async def close(self) -> None:
         """Commit no more."""
@@ -134,6 +144,7 @@ class Committer:
 
     def _keep(self, attempt: _Attempt) -> None:
         self.batches += 1
+        self.under_way = None
         metrics.LEDGER_COMMIT_S.observe(asyncio.get_running_loop().time() - attempt.started_s)
         self.head = attempt.after
         for job in attempt.batch.jobs:
@@ -203,7 +214,7 @@ class _Attempt:
         """Take back what was decided."""
         if self.decided is not None:
             self._whole.book.undo(self.decided)
-            self.decided = None
+            self.decided = self._whole.under_way = None
 
     async def at_once(self) -> None:
         """Decide, and send the whole transaction in one exchange."""
@@ -254,7 +265,7 @@ class _Attempt:
             first_seq = await whole.behind.room(first_seq, plan.touched.count)
             if early := whole.book.seen.early(suspects, plan.now):
                 whole.book.seen.add_early(early)
-            self.decided = whole.book.decide(plan, looked, batch.standing)
+            self.decided = whole.under_way = whole.book.decide(plan, looked, batch.standing)
         batch.settle(self.decided)
         if self.decided is not None and any(job.unit.balances for job in batch.jobs):
             batch.note_balances(self.decided, whole.book)

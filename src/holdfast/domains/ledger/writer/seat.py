@@ -18,11 +18,9 @@ import secrets
 import socket
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeVar
 
-import numpy as np
 import psycopg
 
 from holdfast.base.clock import Clock, SystemClock
@@ -30,23 +28,30 @@ from holdfast.base.errors import HoldfastError
 from holdfast.base.ids import AccountId
 from holdfast.base.limits import (
     BATCH_TRANSFERS_MAX,
-    EXPIRE_ROWS_MAX,
     LEDGER_DEADLINE_S,
     LINKED_TRANSFERS_MAX,
+    WRITER_LEASE_S,
     WRITER_RENEW_S,
 )
-from holdfast.base.tasks import is_cancelled, undisturbed
+from holdfast.base.tasks import is_cancelled
 from holdfast.domains.ledger.checks import check_transfer
-from holdfast.domains.ledger.errors import AccountExists, AccountMissing, ChainTooLong, WriterAway
+from holdfast.domains.ledger.errors import ChainTooLong, WriterAway
 from holdfast.domains.ledger.forward.calls import Door, Forwarder, Reception
-from holdfast.domains.ledger.model import Group, NewAccount, Outcome, Posting, Unit, UnitOutcome
+from holdfast.domains.ledger.model import (
+    Balance,
+    Group,
+    NewAccount,
+    Newest,
+    Posting,
+    Unit,
+    UnitOutcome,
+)
 from holdfast.domains.ledger.rules.columns import ColumnOutcomes, Columns
-from holdfast.domains.ledger.rules.rulebook import ASSET_NUMBERS, RULE_NUMBERS
-from holdfast.domains.ledger.store import accounts as account_store
 from holdfast.domains.ledger.store import loading, seats
 from holdfast.domains.ledger.writer import figures
 from holdfast.domains.ledger.writer.behind import Behind
 from holdfast.domains.ledger.writer.commit import Committer
+from holdfast.domains.ledger.writer.door import WritersDoor
 from holdfast.domains.ledger.writer.lane import Lane
 from holdfast.platform import metrics
 from holdfast.platform.db import Connection, Database
@@ -54,109 +59,11 @@ from holdfast.platform.log import logger
 
 _log: Final = logger(__name__)
 _SESSION: Final = "holdfast ledger seat"
+_REMEMBERED_S: Final = 0.5
+"""How long the writer's memory is waited for; the tables say the same."""
 _SOCKET_PATH_BYTES_MAX: Final = 100
 """Longest path of a socket that every system takes."""
 T = TypeVar("T")
-
-
-class WritersDoor:
-    """What the writer does for its own process and for those that forward to it (a `Door`)."""
-
-    def __init__(self, lane: Lane, clock: Clock) -> None:
-        self.lane = lane
-        self._clock = clock
-        self.submit = lane.submit
-        self.post = lane.post
-
-    async def open_accounts(self, accounts: Sequence[NewAccount]) -> None:
-        """Open accounts. Raises: `AccountExists`, `WriterAway`."""
-        await undisturbed(self._open(accounts))
-
-    async def close_accounts(self, numbers: Sequence[AccountId], closed: bool) -> None:
-        """Close or reopen accounts. Raises: `AccountMissing`, `WriterAway`."""
-        await undisturbed(self._close(numbers, closed))
-
-    async def set_limits(self, limits: Mapping[AccountId, int]) -> None:
-        """Set credit limits, minor units. Raises: `AccountMissing`, `WriterAway`."""
-        await undisturbed(self._limit(limits))
-
-    async def expire_due(self, limit: int) -> int:
-        """Release, or settle, up to `limit` holds whose time is over, oldest first, and return how many."""
-        due = self.lane.committer.book.due(self._clock.now(), min(limit, EXPIRE_ROWS_MAX))
-        if not due:
-            return 0
-        postings = await self.lane.post([Group((t,)) for t in due])
-        return sum(p.outcome is Outcome.POSTED for p in postings)
-
-    async def _open(self, accounts: Sequence[NewAccount]) -> None:
-        async with self.lane.still() as writer:
-            book, now = writer.book, self._clock.now()
-            fresh = _fresh(accounts, book.places)
-            async with _whole(writer) as connection:
-                await account_store.find_clash(connection, accounts)
-                if fresh:
-                    await account_store.open_accounts(connection, fresh, book.count, now)
-                    limits = {a.number: a.limit_minor for a in fresh if a.limit_minor}
-                    await account_store.set_limits(connection, limits, writer.head.seq + 1, now)
-            first = book.count
-            book.open(
-                np.array([a.number for a in fresh], np.int64),
-                np.array([ASSET_NUMBERS[a.asset] for a in fresh], np.int64),
-                np.array([RULE_NUMBERS[a.rule] for a in fresh], np.int64),
-            )
-            book.limit[first : book.count] = [a.limit_minor for a in fresh]
-
-    async def _close(self, numbers: Sequence[AccountId], closed: bool) -> None:
-        async with self.lane.still() as writer:
-            places = _places(numbers, writer.book.places)
-            async with _whole(writer) as connection:
-                await account_store.close_accounts(connection, numbers, closed=closed)
-            writer.book.closed[places] = closed
-
-    async def _limit(self, limits: Mapping[AccountId, int]) -> None:
-        async with self.lane.still() as writer:
-            places = _places(list(limits), writer.book.places)
-            async with _whole(writer) as connection:
-                now = self._clock.now()
-                await account_store.set_limits(connection, limits, writer.head.seq + 1, now)
-            writer.book.limit[places] = list(limits.values())
-
-
-def _fresh(accounts: Sequence[NewAccount], places: Mapping[int, int]) -> list[NewAccount]:
-    """Return the accounts that are not there. Raises: `AccountExists` when two of them contradict."""
-    fresh: dict[int, NewAccount] = {}
-    names: dict[str, int] = {}
-    for account in accounts:
-        same = fresh.setdefault(account.number, account)
-        if (
-            replace(same, limit_minor=account.limit_minor) != account
-            or names.setdefault(account.code, account.number) != account.number
-        ):
-            raise AccountExists(f"Account {account.number} or the name {account.code!r} is given twice.")
-    return [account for number, account in fresh.items() if number not in places]
-
-
-def _places(numbers: Sequence[AccountId], places: Mapping[int, int]) -> list[int]:
-    """Raises: `AccountMissing`."""
-    if any(number not in places for number in numbers):
-        raise AccountMissing
-    return [places[number] for number in numbers]
-
-
-@contextlib.asynccontextmanager
-async def _whole(writer: Committer):  # type: ignore[no-untyped-def]  # noqa: ANN202
-    """Lend the writer's connection inside one transaction that only the writer can commit.
-
-    When it fails for any reason of the database the writer is at its end, since it cannot know what the
-    tables say. Raises: `WriterAway`.
-    """
-    try:
-        async with writer.connection.transaction():
-            await account_store.must_be_writer(writer.connection, writer.head.epoch)
-            yield writer.connection
-    except (psycopg.Error, WriterAway) as error:
-        await writer.close()
-        raise WriterAway from error
 
 
 class Seat:
@@ -187,6 +94,8 @@ class Seat:
         self._batch_transfers_max = batch_transfers_max
         self._door: Door | None = None
         self._epoch = 0
+        self._sure_until = 0.0
+        """Until when no other can have become the writer, by the event loop's clock."""
         self._followed = 0
         self._reception: Reception | None = None
         self._token = b""
@@ -264,6 +173,23 @@ class Seat:
         Raises: `Unavailable`.
         """
         return await self._ask(lambda door, _: door.expire_due(limit), LEDGER_DEADLINE_S)
+
+    async def balances(self, numbers: Sequence[AccountId]) -> dict[AccountId, Balance] | None:
+        """Return committed balances from the writer's memory; None when it cannot be asked now."""
+        return await self._remembered(lambda door: door.balances(numbers))
+
+    async def newest(self, account: AccountId, below: int, limit: int) -> Newest | None:
+        """Return what the writer remembers of an account; None when it cannot be asked now."""
+        return await self._remembered(lambda door: door.newest(account, below, limit))
+
+    async def _remembered(self, what: Callable[[Door], Awaitable[T]]) -> T | None:
+        if self._door is None:
+            return None
+        try:
+            async with asyncio.timeout(_REMEMBERED_S):
+                return await what(self._door)
+        except (HoldfastError, TimeoutError):
+            return None
 
     async def _ask(self, what: Callable[[Door, float], Awaitable[T]], deadline_s: float) -> T:
         """Ask whoever writes; as long as nothing was sent, wait for the next writer."""
@@ -344,7 +270,7 @@ class Seat:
     async def _round(self, connection: Connection) -> None:
         lane = self.lane
         if lane is not None:
-            if not lane.ended.is_set() and await seats.renew(connection, self._epoch):
+            if not lane.ended.is_set() and await self._renew(connection, self._epoch):
                 if self._reception is None:
                     await self._let_others_in(connection)
                 return
@@ -365,11 +291,12 @@ class Seat:
         """Try to become the writer: read the ledger into memory, then let others in."""
         token = secrets.token_bytes(32)
         holder = f"{socket.gethostname()}:{os.getpid()}"
+        before = asyncio.get_running_loop().time()
         epoch = await seats.take(connection, holder, token)
         if epoch is None:
             return
         await self._drop()
-        self._epoch = epoch
+        self._epoch, self._sure_until = epoch, before + WRITER_LEASE_S
         renewing = asyncio.get_running_loop().create_task(self._renew_while_reading(connection, epoch))
         try:
             lane = await self._read(epoch)
@@ -377,7 +304,7 @@ class Seat:
             renewing.cancel()
             await asyncio.wait([renewing])  # which lets a cancellation of this task through
         self._token = token
-        self._enter(WritersDoor(lane, self._clock))
+        self._enter(WritersDoor(lane, self._clock, self._sure))
         metrics.LEDGER_ELECTIONS.inc()
         _log.info("this process writes the ledger", epoch=epoch, transfers_to=lane.committer.head.seq)
         await self._let_others_in(connection)
@@ -396,7 +323,17 @@ class Seat:
     async def _renew_while_reading(self, connection: Connection, epoch: int) -> None:
         while True:
             await asyncio.sleep(WRITER_RENEW_S)
-            await seats.renew(connection, epoch)
+            await self._renew(connection, epoch)
+
+    async def _renew(self, connection: Connection, epoch: int) -> bool:
+        """Say that this process lives; False when another has taken its place."""
+        before = asyncio.get_running_loop().time()
+        renewed = await seats.renew(connection, epoch)
+        self._sure_until = before + WRITER_LEASE_S if renewed else 0.0
+        return renewed
+
+    def _sure(self) -> bool:
+        return asyncio.get_running_loop().time() < self._sure_until
 
     async def _read(self, epoch: int) -> Lane:
         async def connect() -> Connection:
