@@ -14,7 +14,9 @@ from holdfast.domains.ledger.rules import chain
 from holdfast.domains.ledger.rules.book import Book
 from holdfast.domains.ledger.rules.rulebook import Hold
 
-_MAGIC: Final = b"HFSNAP02"
+_MAGIC: Final = b"HFSNAP03"
+_BEFORE: Final = b"HFSNAP02"
+"""An earlier form, without what is marked."""
 _HOLD: Final = struct.Struct("!16sqqhqqq?")
 _FOREVER: Final = -(2**63)
 
@@ -29,7 +31,7 @@ def payload_of(book: Book) -> list[bytes]:
         )
         for i, h in book.holds.items()
     ]  # fmt: skip
-    arrays = (book.numbers, book.asset, book.rule, book.sums, book.entries)
+    arrays = (book.numbers, book.asset, book.rule, book.sums, book.entries, book.marked)
     return [
         _MAGIC,
         struct.pack("!qq", n, len(holds)),
@@ -41,7 +43,8 @@ def payload_of(book: Book) -> list[bytes]:
 def restore(book: Book, payload: bytes) -> None:
     """Start from a snapshot. Raises: `Broken` when it is none."""
     view = memoryview(payload)
-    if bytes(view[:8]) != _MAGIC:
+    magic = bytes(view[:8])
+    if magic not in (_MAGIC, _BEFORE):
         raise Broken("this snapshot of the ledger was not written by this version")
     count, holds = struct.unpack_from("!qq", view, 8)
     at = 24
@@ -56,6 +59,8 @@ def restore(book: Book, payload: bytes) -> None:
     book.open(numbers, assets.astype(np.int64), rules.astype(np.int64))
     book.sums[:, :count] = take(np.int64, 4).reshape(4, count)
     book.entries[:count] = take(np.int64)
+    if magic == _MAGIC:
+        book.marked[:count] = take(np.int64)
     for _ in range(holds):
         i, debit, credit, asset, amount, expires, over, settles = _HOLD.unpack_from(view, at)
         at += _HOLD.size

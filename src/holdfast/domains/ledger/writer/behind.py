@@ -239,9 +239,10 @@ class Behind:
                 await asyncio.sleep(1.0)
 
     async def _work(self, connection: Connection) -> None:
-        await self._write_marks(connection)
-        if self._snapshot is not None:
-            head, parts = self._snapshot
+        snapshot = self._snapshot
+        await self._write_marks(connection)  # those of before the snapshot, which says that they are there
+        if snapshot is not None:
+            head, parts = snapshot
             await store.write_snapshot(connection, head, b"".join(parts))
             self._snapshot, self._saved = None, (head.seq, head.at)
         while self._to_seal:
