@@ -130,6 +130,7 @@ begin
         or exists (select from ledger.segments where number < p_number)
         or (select count(*) from ledger.segments where number > p_number) < 2
         or not exists (select from ledger.segments where number = p_number and indexed and marked and last_seq = v_last_seq)
+        or exists (select from ledger.segments where number > p_number and span = p_number)
         or coalesce((select min(seq) from ledger.snapshots), -1) < v_last_seq then
         raise exception 'segment % is still needed', p_number;
     end if;
@@ -159,7 +160,8 @@ declare
     v_table text := format('transfers_%s', lpad(p_number::text, 6, '0'));
     v_low bigint := p_number::bigint << 20;
 begin
-    if exists (select from ledger.segments where number <= p_number and (last_seq is null or (number < p_number and not marked))) then
+    if exists (select from ledger.segments where number <= p_number and (last_seq is null or (number < p_number and not marked)))
+        or exists (select from ledger.segments where number = p_number and span < number) then
         raise exception 'segment % is still written, or one before it lacks its marks', p_number;
     end if;
     execute format($q$
@@ -182,10 +184,11 @@ begin
         ) m on true
         where not exists (select from ledger.marks l where l.account = t.account and l.seq >= t.seq and l.seq < %3$s)
         on conflict do nothing$q$, v_table, v_low, v_low + (1 << 20));
-    update ledger.segments set marked = true where number = p_number;
+    update ledger.segments set span = p_number + 1 where span = p_number and number > p_number;
+    update ledger.segments set marked = true, span = p_number where number = p_number;
 end $_$;
 
-COMMENT ON FUNCTION ledger.mark_segment_v1(p_number integer) IS 'Writes the marks that a segment lacks.';
+COMMENT ON FUNCTION ledger.mark_segment_v1(p_number integer) IS 'Gives a segment marks of its own.';
 
 CREATE FUNCTION ledger.open_segment_v1(p_number integer, p_at timestamp with time zone, p_history boolean) RETURNS void
     LANGUAGE plpgsql
@@ -571,7 +574,9 @@ CREATE TABLE ledger.segments (
     last_at timestamp with time zone,
     last_seq bigint,
     indexed boolean NOT NULL,
-    marked boolean DEFAULT false NOT NULL
+    marked boolean DEFAULT false NOT NULL,
+    span integer,
+    CONSTRAINT segments_span CHECK (((marked = (span IS NOT NULL)) AND (span <= number)))
 );
 
 COMMENT ON TABLE ledger.segments IS 'Partitions of transfers: segment n holds the numbers from n * 2^20 and is the table transfers_<n>.';
@@ -584,7 +589,9 @@ COMMENT ON COLUMN ledger.segments.last_seq IS 'Number of its newest transfer; nu
 
 COMMENT ON COLUMN ledger.segments.indexed IS 'Whether an account''s history is found by index: at once where little is written, else built behind.';
 
-COMMENT ON COLUMN ledger.segments.marked IS 'Whether each account that it touches has a mark in it, at or after its last transfer there. Then so have all segments before it.';
+COMMENT ON COLUMN ledger.segments.marked IS 'Whether each account that it touches has a mark at or after its last transfer there, and not behind its span. Then so have all segments before it.';
+
+COMMENT ON COLUMN ledger.segments.span IS 'First of the segments that were marked together with it, which may be itself; null while it is not marked.';
 
 CREATE TABLE ledger.snapshots (
     seq bigint NOT NULL,

@@ -170,15 +170,35 @@ class Segmented:
             for t in mine[6::7]:
                 if self.random.random() < 0.5:
                     entries, b = self.after(account, t.seq)
-                    rows.append((account, t.seq, entries, *_sums(b)))
+                    rows.append((account, t.seq, entries, *b.sums))
         _insert(connection, "marks", ("account", "seq", "entries", *SUMS), rows)
+
+    def write_spans(self, connection: psycopg.Connection[Any]) -> None:
+        """Mark all segments but the newest, a few at a time."""
+        first = 0
+        while first < len(self.ends) - 1:
+            last = self.random.randrange(first, len(self.ends) - 1)
+            self.write_span(connection, first, last)
+            first = last + 1
+
+    def write_span(self, connection: psycopg.Connection[Any], first: int, last: int) -> None:
+        """Mark segments together, at the end of the last of them."""
+        end = self.ends[last][1]
+        touched = {n for t in self.made if first <= t.seq >> 20 <= last for n in (t.debit, t.credit)}
+        rows = []
+        for account in sorted(touched):
+            entries, b = self.after(account, end)
+            rows.append((account, end, entries, *b.sums))
+        connection.cursor().executemany(
+            "insert into ledger.marks values (%s, %s, %s, %s, %s, %s, %s) on conflict do nothing", rows
+        )
+        connection.execute(
+            "update ledger.segments set marked = true, span = %s where number between %s and %s",
+            (first, first, last),
+        )
 
 
 SUMS = ("debits_posted", "credits_posted", "debits_pending", "credits_pending")
-
-
-def _sums(b: Balance) -> tuple[int, int, int, int]:
-    return b.debits_posted_minor, b.credits_posted_minor, b.debits_pending_minor, b.credits_pending_minor
 
 
 def _insert(

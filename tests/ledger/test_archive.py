@@ -279,7 +279,7 @@ TAMPERINGS = {
         "without gaps",
     ),
     "a segment that is here too": (
-        "insert into ledger.segments select segment, opened_at, last_at, last_seq, true, true "
+        "insert into ledger.segments select segment, opened_at, last_at, last_seq, true, true, segment "
         "from ledger.archives where segment = 2",
         "segment 2 is archived and yet",
         "segment 2 is archived and yet",

@@ -23,7 +23,7 @@ from holdfast.platform.db import Database
 from tests.ledger.segmented import ACCOUNTS, ASSETS, START, UNUSED, Made, Segmented
 
 SEGMENTS = 6
-STATES = ("nothing marked", "some marks", "some segments marked", "all but the newest marked")
+STATES = ("nothing marked", "some marks", "some segments marked", "all but the newest marked", "spans marked")
 
 
 @pytest.fixture
@@ -46,9 +46,11 @@ def state(request: pytest.FixtureRequest, ledger: Segmented, dsn: str) -> str:
         ledger.write(connection)
         if reached:
             ledger.write_marks(connection)
-        marked = (0, 0, ledger.random.randrange(1, len(ledger.ends) - 1), len(ledger.ends) - 1)[reached]
-        for number in range(marked):
+        newest = len(ledger.ends) - 1
+        for number in range((0, 0, ledger.random.randrange(1, newest), newest, 0)[reached]):
             connection.execute("select ledger.mark_segment_v1(%s)", (number,))
+        if reached == STATES.index("spans marked"):
+            ledger.write_spans(connection)
         _index_some(connection, ledger.random)
         check_marks(connection, ledger)
     return str(request.param)
@@ -239,3 +241,27 @@ def test_a_segment_is_marked_only_when_its_turn_has_come(ledger: Segmented, dsn:
         for _ in range(2):
             connection.execute("select ledger.mark_segment_v1(0)")
         check_marks(connection, ledger)
+        spans = "select array_agg(span order by number) from ledger.segments"
+        assert connection.execute(spans).fetchone() == ([0, *[None] * newest],)
+
+
+async def test_a_span_is_taken_apart_from_its_beginning(
+    ledger: Segmented, dsn: str, database: Database
+) -> None:
+    """As when its first segments are archived: each gets marks of its own, and the rest stays a span."""
+    newest = len(ledger.ends) - 1
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        ledger.write(connection)
+        ledger.write_span(connection, 0, newest - 1)
+        with pytest.raises(psycopg.errors.RaiseException, match="still written, or one before it"):
+            connection.execute("select ledger.mark_segment_v1(1)")
+        for number in range(newest - 1):
+            connection.execute("select ledger.mark_segment_v1(%s)", (number,))
+            check_marks(connection, ledger)
+            spans = connection.execute("select span from ledger.segments order by number").fetchall()
+            own, rest = list(range(number + 1)), [number + 1] * (newest - number - 1)
+            assert [span for (span,) in spans] == [*own, *rest, None]
+            async with database.connection() as pooled:
+                for seq in ledger.random.sample([t.seq for t in ledger.made], 5):
+                    found = await reading.sums_at(pooled, ACCOUNTS, seq)
+                    assert found == {account: ledger.after(account, seq) for account in ACCOUNTS}

@@ -252,7 +252,10 @@ TAMPERINGS = {
         "segment 0",
     ),
     "where a segment ended": ("update ledger.segments set last_seq = 5, last_at = opened_at", "segment 0"),
-    "a mark that its segment should have": ("update ledger.segments set marked = true", "lacks a mark"),
+    "a mark that its segment should have": (
+        "update ledger.segments set marked = true, span = number",
+        "lacks a mark",
+    ),
     "a segment that is not noted": ("delete from ledger.segments", "segment 0"),
 }
 

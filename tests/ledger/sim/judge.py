@@ -72,6 +72,7 @@ class Judge:
         holds(not self.world.alarms, f"nothing is called an error: {self.world.alarms[:3]}")
         for place, commit in enumerate(self.world.commits):
             self._commit(place, commit)
+        self._spans()
         for call in self.world.asking.calls:
             self._answer(call)
         self._last_writer()
@@ -210,6 +211,28 @@ class Judge:
         for (account, seq), row in self.world.postgres.tables.get("marks", {}).items():
             found.setdefault(seq, {})[account] = row
         return found
+
+    def _spans(self) -> None:
+        """Each account that a span touches has a mark in it, at or after its last transfer there."""
+        tables = self.world.postgres.tables
+        spans: dict[int, list[int]] = {}
+        for number, segment in sorted(tables.get("segments", {}).items()):
+            if segment.marked:
+                spans.setdefault(segment.span, []).append(number)
+        marked = [number for numbers in spans.values() for number in numbers]
+        holds(marked == list(range(len(marked))), "segments are marked in order")
+        low = -1
+        for span, numbers in spans.items():
+            holds(numbers[0] == span, "a span begins with its first segment")
+            end = tables["segments"][numbers[-1]].last_seq
+            last: dict[int, int] = {}
+            for seq, t in sorted(tables.get("transfers", {}).items()):
+                if low < seq <= end:
+                    last[t.debit] = last[t.credit] = seq
+            for account, at in last.items():
+                there = any(a == account and at <= seq <= end for a, seq in tables.get("marks", {}))
+                holds(there, f"account {account} has a mark at the end of the span of segment {span}")
+            low = end
 
     def _mark(self, account: int, row: tuple[int, ...]) -> None:
         b = self.model.sums[account]

@@ -163,7 +163,7 @@ def _drop_snapshots(tx: Transaction, _: Sequence[Any]) -> Reply:
 
 def _all_segments(tx: Transaction, _: Sequence[Any]) -> Reply:
     rows: list[Segment] = sorted(tx.scan("segments").values())
-    return Reply([(s.number, s.indexed, s.marked, s.last_seq is not None) for s in rows])
+    return Reply([(s.number, s.indexed, s.marked, s.last_seq) for s in rows])
 
 
 def _open_segment(tx: Transaction, parameters: Sequence[Any]) -> Reply:
@@ -188,13 +188,14 @@ def _seal(tx: Transaction, parameters: Sequence[Any]) -> Reply:
 
 
 def _marked(tx: Transaction, parameters: Sequence[Any]) -> Reply:
-    [number] = parameters
-    segment: Segment | None = tx.get("segments", number)
-    before: Iterable[Segment] = tx.scan("segments").values()
-    if segment is None or any(s.number < number and not s.marked for s in before):
+    span, first, last, _ = parameters
+    some: Iterable[Segment] = tx.scan("segments").values()
+    if any(s.number < first and not s.marked for s in some):
         return Reply()
-    tx.put("segments", number, segment._replace(marked=True))
-    return Reply(count=1)
+    for segment in some:
+        if first <= segment.number <= last:
+            tx.put("segments", segment.number, segment._replace(marked=True, span=span))
+    return Reply(count=last + 1 - first)
 
 
 def _index(tx: Transaction, parameters: Sequence[Any]) -> Reply:
@@ -203,40 +204,6 @@ def _index(tx: Transaction, parameters: Sequence[Any]) -> Reply:
     segment: Segment = tx.get("segments", number)
     tx.put("segments", number, segment._replace(indexed=True))
     return Reply([(None,)], 1)
-
-
-def _mark_segment(tx: Transaction, parameters: Sequence[Any]) -> Reply:
-    [number] = parameters
-    low, high = number << segments.SEGMENT_BITS, (number + 1) << segments.SEGMENT_BITS
-    some: Iterable[Segment] = tx.scan("segments").values()
-    if any(s.number <= number and (s.last_seq is None or (s.number < number and not s.marked)) for s in some):
-        raise errors.RaiseException(f"segment {number} is still written, or one before it lacks its marks")
-    transfers: list[Transfer] = sorted(t for seq, t in tx.scan("transfers").items() if low <= seq < high)
-    last = {n: t.seq for t in transfers for n in (t.debit, t.credit)}
-    marks = tx.scan("marks")
-    for account, seq in last.items():
-        if any(a == account and seq <= s < high for a, s in marks):
-            continue
-        before = max((s for a, s in marks if a == account and s < low), default=None)
-        sums = list(marks[account, before]) if before is not None else [0] * 5
-        for t in transfers:
-            for side, number_ in enumerate((t.debit, t.credit)):
-                if number_ == account:
-                    _add(sums, t, side)
-        tx.put("marks", (account, seq), tuple(sums))
-    tx.put("segments", number, tx.get("segments", number)._replace(marked=True))
-    return Reply([(None,)], 1)
-
-
-def _add(sums: list[int], t: Transfer, side: int) -> None:
-    """Add a transfer to the five numbers of a mark: entries, debits and credits posted, and pending."""
-    sums[0] += 1
-    if t.kind in _MOVES:
-        sums[1 + side] += t.amount
-    if t.kind == _PENDING:
-        sums[3 + side] += t.amount
-    elif t.kind in _SETTLES:
-        sums[3 + side] -= t.held or 0
 
 
 def reading() -> dict[str, Meaning]:
@@ -265,7 +232,6 @@ def reading() -> dict[str, Meaning]:
         behind._SEGMENTS: _all_segments,
         behind._OPEN: _open_segment,
         behind._SEAL: _seal,
-        behind._MARK_SEGMENT: _mark_segment,
         behind._MARKED: _marked,
         behind._INDEX: _index,
     }

@@ -92,6 +92,7 @@ class Segment(NamedTuple):
     last_seq: int | None
     indexed: bool
     marked: bool
+    span: int | None = None
 
 
 class CommitNote(NamedTuple):

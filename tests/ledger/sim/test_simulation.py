@@ -58,6 +58,7 @@ def met_in(world: World) -> set[str]:
         "a snapshot": bool(tables.get("snapshots")),
         "a mark": bool(tables.get("marks")),
         "a segment that is full": any(s.marked and s.indexed for s in segments),
+        "segments marked together": any(s.span is not None and s.span < s.number for s in segments),
         "an early id": any(b.early for b in tables.get("batches", {}).values()),
         "a hold that lapsed": any(t.kind == 4 for t in tables.get("transfers", {}).values()),
         "a hold that settled itself": any(t.kind == 5 for t in tables.get("transfers", {}).values()),

@@ -67,6 +67,8 @@ def archive(
             result.reason = _why_not(archiving, oldest, before)
             if result.reason or oldest is None:
                 return result
+            if oldest.shared:
+                archiving.mark(oldest.number)
             result.done.append(_one(dsn, archiving, oldest, folder, progress or (lambda *_: None)))
 
 

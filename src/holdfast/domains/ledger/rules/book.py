@@ -355,6 +355,11 @@ class Book:
         due = places[self.entries[places] - self.marked[places] >= MARK_ENTRIES]
         return self._marks(due, seq) if len(due) else None
 
+    @property
+    def unmarked(self) -> int:
+        """How many accounts changed since their last mark."""
+        return int(np.count_nonzero(self.entries > self.marked))
+
     def all_marks(self, seq: int) -> Marks:
         """Return the balances of all accounts that changed since their last mark."""
         return self._marks(np.flatnonzero(self.entries > self.marked), seq)

@@ -17,6 +17,7 @@ from holdfast.domains.ledger.store.segments import table_of
 
 _OLDEST: Final = """
 select s.number, s.opened_at, s.last_at, s.last_seq, s.indexed and s.marked,
+       exists (select from ledger.segments n where n.span = s.number and n.number > s.number),
        (select count(*) from ledger.segments n where n.number > s.number),
        (select coalesce(min(seq), -1) from ledger.snapshots)
 from ledger.segments s order by s.number limit 1"""
@@ -25,6 +26,7 @@ select count(*), min(h.at) from {table} h
 where h.kind = 1 and not exists (select from ledger.transfers s where s.pending_id = h.id)"""
 _SETTLED: Final = """
 select h.id, s.seq, s.kind from {table} h join ledger.transfers s on s.pending_id = h.id where h.kind = 1"""
+_MARK: Final = "select ledger.mark_segment_v1(%s)"
 _BEFORE: Final = """
 select coalesce((select hash from ledger.batches where number = %s), ''::bytea)"""
 _NOTE: Final = """
@@ -41,8 +43,8 @@ _PAUSE_S: Final = 0.2
 class Oldest(NamedTuple):
     """The oldest segment that is still in the tables.
 
-    `ready`: its history is indexed and its marks are all there; `newer`: how many segments are newer;
-    `snapshot_seq`: every snapshot is of this number or later.
+    `ready`: its history is indexed and its marks are all there; `shared`: but only at the end of a longer
+    span; `newer`: how many segments are newer; `snapshot_seq`: every snapshot is of this number or later.
     """
 
     number: int
@@ -50,6 +52,7 @@ class Oldest(NamedTuple):
     last_at: datetime | None
     last_seq: int | None
     ready: bool
+    shared: bool
     newer: int
     snapshot_seq: int
 
@@ -83,6 +86,10 @@ class Archiving:
         """Return, by the id of each hold of a segment, number and kind of what settled it."""
         cursor = self._connection.execute(_SETTLED.format(table=table_of(segment)).encode(), binary=True)
         return {i.bytes: (seq, kind) for i, seq, kind in cursor}
+
+    def mark(self, segment: int) -> None:
+        """Give the first segment of a span marks of its own."""
+        self._connection.execute(_MARK, (segment,))
 
     def hash_before(self, batch: int) -> bytes:
         """Return the hash of the batch before, nothing for the first."""

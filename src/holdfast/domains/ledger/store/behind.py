@@ -33,23 +33,23 @@ _OLD_SNAPSHOTS: Final = """
 delete from ledger.snapshots
 where seq < (select seq from ledger.snapshots order by seq desc offset 1 limit 1)"""
 _SEGMENTS: Final = """
-select number, indexed, marked, last_seq is not null from ledger.segments order by number"""
+select number, indexed, marked, last_seq from ledger.segments order by number"""
 _OPEN: Final = "select ledger.open_segment_v1(%b, %b, %b)"
 _SEAL: Final = "select ledger.seal_segment_v1(%b)"
-_MARK_SEGMENT: Final = "select ledger.mark_segment_v1(%b)"
 _MARKED: Final = """
-update ledger.segments s set marked = true
-where number = %b and not exists (select from ledger.segments o where o.number < s.number and not o.marked)"""
+update ledger.segments s set marked = true, span = %b
+where number between %b and %b
+      and not exists (select from ledger.segments o where o.number < %b and not o.marked)"""
 _INDEX: Final = "select ledger.index_segment_v1(%b)"
 
 
 class Segment(NamedTuple):
-    """A segment: whether its history is indexed, all its marks are there, and it is written no more."""
+    """A segment: whether its history is indexed and its marks are there; once sealed, its last transfer."""
 
     number: int
     indexed: bool
     marked: bool
-    sealed: bool
+    last_seq: int | None
 
 
 async def write_marks(connection: Connection, marks: Sequence[Marks]) -> None:
@@ -102,18 +102,9 @@ async def seal_segment(connection: Connection, number: int) -> None:
     await connection.execute(_SEAL, (number,), binary=True)
 
 
-async def note_marked(connection: Connection, number: int) -> None:
-    """Note that each account of a segment, and of all before it, has its last mark."""
-    await connection.execute(_MARKED, (number,), binary=True)
-
-
-async def mark_segment(connection: Connection, number: int) -> None:
-    """Write the marks that a sealed segment lacks, from its transfers. Takes seconds."""
-    await connection.execute("set statement_timeout = '10min'")
-    try:
-        await connection.execute(_MARK_SEGMENT, (number,), binary=True)
-    finally:
-        await connection.execute("reset statement_timeout")
+async def note_marked(connection: Connection, first: int, last: int) -> None:
+    """Note that each account of some segments in a row, and of all before them, has its last mark."""
+    await connection.execute(_MARKED, (first, first, last, first), binary=True)
 
 
 async def index_segment(connection: Connection, number: int) -> None:

@@ -19,7 +19,15 @@ from holdfast.base.money import ASSETS_BY_NUMBER
 from holdfast.domains.ledger.model import Balance, Entry, Newest, TransferKind
 from holdfast.domains.ledger.store import reading, segments
 from holdfast.domains.ledger.store.lookup import KIND_NAMES, Side
-from holdfast.domains.ledger.store.segments import END, Segment, bigint, first_of, segment_of, table_of
+from holdfast.domains.ledger.store.segments import (
+    END,
+    Segment,
+    bigint,
+    first_of,
+    integer,
+    segment_of,
+    table_of,
+)
 from holdfast.platform.db import Connection
 from holdfast.platform.exchange import exchange
 
@@ -58,22 +66,27 @@ order by w.seq desc"""
 _NEWER: Final = """,
        coalesce(sum(case when t.{side} = {account} then {what} else 0 end) over newer, 0)::bigint"""
 _HOPS: Final = """
-with recursive hop (number) as (
-    select (select m.seq >> 20 from ledger.marks m
-            where m.account = u.account and m.seq < u.below order by m.seq desc limit 1)
-    from (select %b::bigint as account, %b::bigint as below) u
+with recursive hop (place, first, last) as (
+    select 1, coalesce(s.span, u.number), u.number
+    from (select %b::integer as number) u left join ledger.segments s on s.number = u.number
     union all
-    select (select m.seq >> 20 from ledger.marks m
-            where m.account = %b::bigint and m.seq < h.number << 20 order by m.seq desc limit 1)
-    from hop h where h.number is not null
+    select h.place + 1, s.span, s.number from hop h
+    cross join lateral (
+        select (m.seq >> 20)::integer as number from ledger.marks m
+        where m.account = %b::bigint and m.seq < h.first::bigint << 20 order by m.seq desc limit 1
+    ) m
+    join ledger.segments s on s.number = m.number
+    where h.place < 16
 )
-select s.number, s.indexed from (select number from hop where number is not null limit 16) h
-join ledger.segments s on s.number = h.number order by s.number desc"""
+select h.place, h.first, s.number, s.indexed
+from hop h left join ledger.segments s on s.number between h.first and h.last
+order by h.place, s.number desc"""
 _SPANS: Final = """
 select s.number, coalesce(s.last_seq, h.seq) from ledger.segments s, ledger.head h
 where s.number <= %b::bigint order by s.number desc limit 16"""
 _FETCHED: Final = 16
-"""Segments named at a time by `_HOPS` and `_SPANS`."""
+"""Spans named at a time by `_HOPS`, and segments by `_SPANS`."""
+_SEGMENT_MAX: Final = 2**31 - 1
 _GROUP: Final = 2
 _GROUP_GROWS: Final = 4
 """Segments of an account that one step reads: most pages lie in the newest of them."""
@@ -272,16 +285,17 @@ def _branches(segment: Segment, *, known: bool) -> tuple[str, ...]:
 async def _touched(
     connection: Connection, account: AccountId, within: Range
 ) -> AsyncIterator[Sequence[Segment]]:
-    """Walk back through those without all their marks, and then from mark to mark."""
+    """Walk back through those without all their marks, then the span below, then from mark to mark."""
     oldest, top = segment_of(within.low + 1), segment_of(within.below - 1)
     tail = await segments.tail(connection)
     yield [segment for segment in reversed(tail) if oldest <= segment.number <= top]
     below = min(first_of(top + 1), END, *(segment.first for segment in tail[:1]))
     while below > within.low + 1:
-        [rows] = await exchange(connection, [(_HOPS, (bigint(account), bigint(below), bigint(account)))])
-        hops = [Segment(number, indexed) for number, indexed in rows.all()]
-        yield [segment for segment in hops if segment.number >= oldest]
-        below = hops[-1].first if len(hops) == _FETCHED else 0
+        parameters = integer(min(segment_of(below - 1), _SEGMENT_MAX)), bigint(account)
+        hops = (await exchange(connection, [(_HOPS, parameters)]))[0].all()
+        yield [Segment(*found) for _, _, *found in hops if found[0] is not None and found[0] >= oldest]
+        place, first = hops[-1][:2]
+        below = first_of(first) if place == _FETCHED else 0
 
 
 async def _of_all(connection: Connection, within: Range) -> AsyncIterator[_Source]:

@@ -111,7 +111,7 @@ from (select pg_get_expr(c.relpartbound, c.oid) as bounds
       where i.inhparent = 'ledger.transfers'::regclass) p
 order by 1"""
 _SEGMENT_ROWS: Final = """
-select number, timestamptz_send(opened_at), timestamptz_send(last_at), last_seq, marked
+select number, timestamptz_send(opened_at), timestamptz_send(last_at), last_seq, span
 from ledger.segments order by number"""
 _ARCHIVES: Final = """
 select segment, file, sha256, transfers, timestamptz_send(opened_at), timestamptz_send(last_at), last_seq
@@ -163,13 +163,13 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """What is noted of a segment. `marked`: each account has a mark at or after its last transfer there."""
+    """What is noted of a segment. `span`: the first of those marked together with it; None: not marked."""
 
     number: int
     opened_at: int
     last_at: int | None
     last_seq: int | None
-    marked: bool
+    span: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,8 +252,8 @@ class Tables:
     def segments(self) -> list[Segment]:
         """Return what is noted of each segment."""
         return [
-            Segment(number, _microseconds(opened), None if last is None else _microseconds(last), seq, marked)
-            for number, opened, last, seq, marked in self._all(_SEGMENT_ROWS)
+            Segment(number, _microseconds(opened), None if last is None else _microseconds(last), seq, span)
+            for number, opened, last, seq, span in self._all(_SEGMENT_ROWS)
         ]
 
     def archives(self) -> list[Archive]:

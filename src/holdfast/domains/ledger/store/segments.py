@@ -3,8 +3,8 @@
 The transfers lie in one partition for each 2^20 numbers, of which there may be hundreds. A statement on all
 of them costs its planner some 40 µs for each partition, and locks even those that it leaves out. So a
 statement names the tables that it needs, or brings the range of numbers as parameters. For the same reason a
-balance does not walk through every segment since an account's newest mark: where a segment is `marked`, each
-of its accounts has a mark there.
+balance does not walk through every segment since an account's newest mark. Segments are marked in spans, of
+one or a few in a row: each account that a span touches has a mark in it, at or after its last transfer there.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ UNMARKED: Final = (
 _TAIL: Final = f"select {UNMARKED}"
 _AROUND: Final = """
 select s.number, s.indexed from (select %b::integer as number) at
-join ledger.segments s on s.number = at.number or (not s.marked and s.number < at.number) order by s.number"""
+left join ledger.segments o on o.number = at.number
+join ledger.segments s on s.number <= at.number and (s.number >= o.span or not s.marked) order by s.number"""
 _INSIDE: Final = """
 select file, last_at from ledger.archives
 where segment = %b::integer and last_seq > %b::bigint and %b::bigint >= 0"""
@@ -43,7 +44,7 @@ select first_seq + transfers - 1 from ledger.batches where at < %s order by at d
 _LAST_AT: Final = """
 select first_seq + transfers - 1 from ledger.batches where at <= %s order by at desc, number desc limit 1"""
 _big: Final = struct.Struct("!q").pack
-_integer: Final = struct.Struct("!i").pack
+_int: Final = struct.Struct("!i").pack
 
 
 class Segment(NamedTuple):
@@ -89,6 +90,11 @@ def bigint(value: int) -> Packed:
     return Packed(_big(value))
 
 
+def integer(value: int) -> Packed:
+    """Pack one whole number of 32 bits. Cast it in the statement: `%b::integer`."""
+    return Packed(_int(value))
+
+
 def tail_of(packed: Sequence[int] | None) -> Tail:
     """Read `UNMARKED`."""
     return tuple(Segment(value >> 1, bool(value & 1)) for value in packed or ())
@@ -122,7 +128,7 @@ async def around(connection: Connection, seq: int) -> Tail:
     Where that lies inside an archived segment there is none; at its end marks say it. Raises:
     `HistoryArchived`.
     """
-    number = _integer(segment_of(max(seq, 0)))
+    number = integer(segment_of(max(seq, 0)))
     rows, inside = await exchange(
         connection, [(_AROUND, (number,)), (_INSIDE, (number, bigint(seq), bigint(seq)))]
     )

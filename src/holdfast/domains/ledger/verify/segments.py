@@ -25,7 +25,7 @@ class Segments:
         for number in self._noted.keys() & self._archived:
             report.find(None, f"segment {number} is archived and yet noted as being here")
         for a in archives.noted.values():
-            self._noted[a.number] = Segment(a.number, a.opened_at, a.last_at, a.last_seq, marked=True)
+            self._noted[a.number] = Segment(a.number, a.opened_at, a.last_at, a.last_seq, span=a.number)
         self._found: dict[int, tuple[int, int, int]] = {}
         self._partitions: set[int] = set()
         for low, high in tables.partitions():
@@ -45,9 +45,12 @@ class Segments:
             oldest = self._found.get(int(number[start]), (int(first["at"]),))[0]
             self._found[int(number[start])] = (oldest, int(last["at"]), int(last["seq"]))
 
-    def marked(self, number: int) -> bool:
-        """Tell whether a segment is said to have a mark for each account that it touches."""
-        return number in self._noted and self._noted[number].marked
+    def span(self, number: int) -> int | None:
+        """Return the first of the span that ends with this segment, None when none does."""
+        noted, following = self._noted.get(number), self._noted.get(number + 1)
+        if noted is None or (following is not None and following.span == noted.span):
+            return None
+        return noted.span
 
     def finish(self) -> None:
         """Compare when all transfers were read."""

@@ -140,8 +140,9 @@ class Walk:
         self._archives.ends(self._segment)
         nothing = np.empty(0, np.int64)
         self._books.add(np.empty(0, TRANSFER), nothing, nothing, below)
-        account = self._books.unmarked(self._segment * _SEGMENT)
-        if self._segments.marked(self._segment) and account is not None:
+        span = self._segments.span(self._segment)
+        account = None if span is None else self._books.unmarked(span * _SEGMENT)
+        if account is not None:
             self._report.find(None, f"segment {self._segment} lacks a mark of account {account}")
 
     def _transfers(self, page: Page, numbers: Ints, below: int, ids: Ids) -> None:

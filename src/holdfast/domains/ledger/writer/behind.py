@@ -1,6 +1,8 @@
 """What the writer does behind its commits: marks, snapshots, segments and the indexes of their history.
 
-A segment is a partition of 2^20 transfers. Where little is written, an account's history is indexed from the
+A segment is a partition of 2^20 transfers. When it is full, each account that changed gets a mark; where
+these would be very many for what was written, that waits for the end of another segment, and all segments
+since are one span. Where little is written, an account's history is indexed from the
 segment's beginning; where much is written at once, the next segment is begun without those indexes and they
 are built when it is full, since to build them at the end takes a fraction of the work. Never more than
 `SEGMENTS_BEHIND_MAX` full segments wait for their indexes: rather, posting waits.
@@ -39,6 +41,12 @@ _SLOW_S: Final = 5.0
 _ROUND_S: Final = 0.1
 _MARKS_MAX: Final = 100_000
 """Marks waiting to be written; beyond it they are left out, and reading walks a little farther."""
+_FEW_MARKS: Final = 4096
+"""So many accounts are always marked when a segment is full."""
+_TRANSFERS_TO_A_MARK: Final = 16
+"""More of them wait until there are so many transfers to each."""
+_SPAN_SEGMENTS_MAX: Final = 16
+"""A span is never longer: a balance adds up what lies in one."""
 _AHEAD_SHARE: Final = 0.75
 """How full a segment is when the next one is made ready."""
 _UNIX_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -65,8 +73,12 @@ class Behind:
         self._segments: dict[int, bool] = {}
         """Segments that there are, and whether their history is indexed."""
         self._current = -1
-        self._to_seal: list[tuple[int, Marks | None]] = []
-        """Segments that are written no more, with their last marks; None: to be made from the tables."""
+        self._span = 0
+        """The first segment that is not marked, or will not be when `_to_seal` is done."""
+        self._span_transfers = 0
+        """How many lie in it and those after it, but the current one."""
+        self._to_seal: list[tuple[int, tuple[int, Marks] | None]] = []
+        """Segments that are written no more; the last of a span with its first, and the marks at its end."""
         self._to_index: list[int] = []
         self._count = 0
         self._rate = 0.0
@@ -87,11 +99,15 @@ class Behind:
         async with self._session() as connection:
             self._saved = await store.newest_snapshot(connection)
             there = await store.segments(connection)
-            self._current = max([self._current, *(s.number + 1 for s in there if s.sealed)])
-            for number, indexed, marked, _ in there:
+            self._current = max([self._current, *(s.number + 1 for s in there if s.last_seq is not None)])
+            self._span = min([self._current, *(s.number for s in there if not s.marked)])
+            for number, indexed, marked, last_seq in there:
                 self._segments[number] = indexed
-                if number < self._current and not marked:
+                if number < self._current and last_seq is None:
                     self._to_seal.append((number, None))
+                if number < self._current and not marked:
+                    last = head.seq if last_seq is None else last_seq
+                    self._span_transfers += last + 1 - (number << store.SEGMENT_BITS)
                 if number < self._current and not indexed:
                     self._to_index.append(number)
             if self._current not in self._segments:
@@ -177,13 +193,24 @@ class Behind:
 
     def _advance(self) -> None:
         """Leave the current segment for the next, which is there. No batch may be under way."""
-        marks = None if self._book is None else self._book.all_marks(self._seq)
-        self._to_seal.append((self._current, marks))
+        self._span_transfers += max(0, self._seq + 1 - (self._current << store.SEGMENT_BITS))
+        ends = None
+        if self._book is not None and self._span_ends(self._book.unmarked):
+            ends = self._span, self._book.all_marks(self._seq)
+            self._span, self._span_transfers = self._current + 1, 0
+        self._to_seal.append((self._current, ends))
         if not self._segments[self._current]:
             self._to_index.append(self._current)
         self._current += 1
         self._slow_since = self._clock.monotonic_s()
         self._wake.set()
+
+    def _span_ends(self, marks: int) -> bool:
+        """Tell whether the span ends with the current segment, at the cost of so many marks."""
+        return (
+            marks <= max(_FEW_MARKS, self._span_transfers // _TRANSFERS_TO_A_MARK)
+            or self._current + 1 - self._span >= _SPAN_SEGMENTS_MAX
+        )
 
     def _unfit(self) -> bool:
         """Tell whether the current segment's way of indexing does not suit what is being written."""
@@ -240,15 +267,15 @@ class Behind:
 
     async def _work(self, connection: Connection) -> None:
         snapshot = self._snapshot
-        await self._write_marks(connection)  # those of before the snapshot, which says that they are there
-        if snapshot is not None:
-            head, parts = snapshot
-            await store.write_snapshot(connection, head, b"".join(parts))
-            self._snapshot, self._saved = None, (head.seq, head.at)
+        await self._write_marks(connection)
         while self._to_seal:
             await self._write_marks(connection)  # those made meanwhile too: `marked` says that all are there
             await self._seal(connection, *self._to_seal[0])
             self._to_seal.pop(0)
+        if snapshot is not None:  # it says what is marked: so all that was before it is written by now
+            head, parts = snapshot
+            await store.write_snapshot(connection, head, b"".join(parts))
+            self._snapshot, self._saved = None, (head.seq, head.at)
         current, unfit = self._current, self._unfit()
         if unfit or self._seq - (current << store.SEGMENT_BITS) > _AHEAD_SHARE * SEGMENT_TRANSFERS_MAX:
             await self._open_segment(connection, current + 1)
@@ -263,14 +290,12 @@ class Behind:
             self.recent.forget(self._to_index[0])
             self._segments[self._to_index.pop(0)] = True
 
-    async def _seal(self, connection: Connection, number: int, marks: Marks | None) -> None:
-        if marks is not None:
-            await store.write_marks(connection, [marks])
+    async def _seal(self, connection: Connection, number: int, ends: tuple[int, Marks] | None) -> None:
+        if ends is not None:
+            await store.write_marks(connection, [ends[1]])
         await store.seal_segment(connection, number)
-        if marks is None:
-            await store.mark_segment(connection, number)
-        else:
-            await store.note_marked(connection, number)
+        if ends is not None:
+            await store.note_marked(connection, ends[0], number)
 
     async def _write_marks(self, connection: Connection) -> None:
         marks = self._marks[:]

@@ -20,7 +20,7 @@ from holdfast.base.limits import SEGMENT_TRANSFERS_MAX
 from holdfast.domains.ledger.model import Balance, Newest
 from holdfast.domains.ledger.rules.book import Extra, change
 from holdfast.domains.ledger.rules.plan import Integers
-from holdfast.domains.ledger.store.segments import SEGMENT_BITS, first_of, segment_of
+from holdfast.domains.ledger.store.segments import first_of, segment_of
 
 _AT_ONCE: Final = 1 << 18
 """Rows looked at before others have their turn: a third of a millisecond."""
@@ -76,7 +76,7 @@ class Recent:
 
     def add(self, rows: npt.NDArray[np.void], extras: Mapping[int, Extra], first_seq: int) -> None:
         """Take in transfers of one batch, the first of which has the number `first_seq`."""
-        number = first_seq >> SEGMENT_BITS
+        number = segment_of(first_seq)
         place = first_seq - first_of(number)
         segment = self._segments.get(number)
         if segment is None and place == 0:
