@@ -597,13 +597,17 @@ CREATE TABLE ledger.snapshots (
     seq bigint NOT NULL,
     batch bigint NOT NULL,
     at timestamp with time zone NOT NULL,
-    payload bytea NOT NULL
+    payload bytea NOT NULL,
+    part integer DEFAULT 0 NOT NULL,
+    CONSTRAINT snapshots_part_check CHECK ((part >= 0))
 );
 ALTER TABLE ONLY ledger.snapshots ALTER COLUMN payload SET STORAGE EXTERNAL;
 
 COMMENT ON TABLE ledger.snapshots IS 'Every balance and open hold at once, written behind: a new writer starts from the newest and reads what came after. The last two are kept.';
 
 COMMENT ON COLUMN ledger.snapshots.seq IS 'After all transfers up to this number.';
+
+COMMENT ON COLUMN ledger.snapshots.part IS '0, 1, 2 …: their payloads joined are the snapshot.';
 
 CREATE TABLE ledger.transfers (
     seq bigint NOT NULL,
@@ -1224,7 +1228,7 @@ ALTER TABLE ONLY ledger.segments
     ADD CONSTRAINT segments_pkey PRIMARY KEY (number);
 
 ALTER TABLE ONLY ledger.snapshots
-    ADD CONSTRAINT snapshots_pkey PRIMARY KEY (seq);
+    ADD CONSTRAINT snapshots_pkey PRIMARY KEY (seq, part);
 
 ALTER TABLE ONLY ledger.tree_nodes
     ADD CONSTRAINT tree_nodes_pkey PRIMARY KEY (level, number);

@@ -200,10 +200,12 @@ async def _check_books(dsn: str, tables: Tables, sums: Recomputed) -> None:
     await database.open()
     try:
         async with database.connection() as connection:
-            book, head = await loading.load(connection)
-        assert book.places == {number: place for number, (_, place) in tables.accounts.items()}
+            book, head, _ = await loading.load(connection)
+        stored = {number: place for number, (_, place) in tables.accounts.items()}
+        assert len(book.places) == book.count == len(stored)
+        assert all(book.places.get(number) == place for number, place in stored.items())
         assert {number: book.balance(number) for number in tables.accounts} == sums.balances
-        entries = dict(zip(book.numbers[: book.count].tolist(), book.entries.tolist(), strict=False))
+        entries = dict(zip(book.places.numbers.tolist(), book.entries.tolist(), strict=False))
         assert {number: count for number, count in entries.items() if count} == sums.entries
         assert {i: _hold(hold) for i, hold in book.holds.items()} == sums.holds
         every_id = b"".join(i.bytes for i in tables.transfers)

@@ -327,7 +327,7 @@ async def test_another_writer_ends_holds_as_they_were_asked_for(
             await behind.write_snapshot(connection, committer.head, payload)
     await seat.close()
     async with database.connection() as connection:
-        book, _ = await loading.load(connection)
+        book, *_ = await loading.load(connection)
     assert {i: (h.over, h.settles) for i, h in book.holds.items()} == {
         t.id: (t.over_minor, t.settles) for t in made[1:]
     }

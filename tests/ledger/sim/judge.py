@@ -338,8 +338,8 @@ class Judge:
         head = lane.committer.head
         known = Head(head.epoch, head.commits, head.batch, head.seq, head.at, head.hash)
         holds(known == self._head, "the last writer knows where the ledger stands")
-        holds(set(book.places) == set(model.accounts), "the last writer knows every account")
-        for number, place in book.places.items():
+        holds(set(book.places.numbers.tolist()) == set(model.accounts), "the last writer knows every account")
+        for place, number in enumerate(book.places.numbers.tolist()):
             balance = book.balance(number)
             holds(balance == model.balance(number), f"{number}: in memory {balance}, {model.balance(number)}")
             facts = (int(book.limit[place]), bool(book.closed[place]), int(book.entries[place]))

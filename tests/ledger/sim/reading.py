@@ -30,8 +30,8 @@ def _snapshot(tx: Transaction, _: Sequence[Any]) -> Reply:
     snapshots = tx.scan("snapshots")
     if not snapshots:
         return Reply()
-    newest = max(snapshots)
-    return Reply([(newest, snapshots[newest][2])], 1)
+    newest, _ = max(snapshots)
+    return Reply([(seq, snapshots[seq, part][2]) for seq, part in sorted(snapshots) if seq == newest])
 
 
 def _accounts(tx: Transaction, parameters: Sequence[Any]) -> Reply:
@@ -78,14 +78,10 @@ def _others(tx: Transaction, parameters: Sequence[Any]) -> Reply:
     )  # fmt: skip
 
 
-def _place_of_snapshot(tx: Transaction, _: Sequence[Any]) -> Reply:
-    return Reply([(max(tx.scan("snapshots"), default=None),)], 1)
-
-
 def _newest_snapshot(tx: Transaction, _: Sequence[Any]) -> Reply:
     snapshots = tx.scan("snapshots")
     newest = max(snapshots, default=None)
-    return Reply() if newest is None else Reply([(newest, snapshots[newest][1])], 1)
+    return Reply() if newest is None else Reply([(snapshots[newest][1],)], 1)
 
 
 def _found(tx: Transaction, table: str, parameters: Sequence[Any]) -> list[Transfer]:
@@ -148,16 +144,18 @@ def _mark(tx: Transaction, parameters: Sequence[Any]) -> Reply:
 
 
 def _keep_snapshot(tx: Transaction, parameters: Sequence[Any]) -> Reply:
-    seq, batch, at, payload = parameters
-    tx.lock("snapshots", seq)
-    if tx.get("snapshots", seq) is None:
-        tx.put("snapshots", seq, (batch, at, bytes(payload)))
+    seq, part, batch, at, payload = parameters
+    tx.lock("snapshots", (seq, part))
+    if tx.get("snapshots", (seq, part)) is None:
+        tx.put("snapshots", (seq, part), (batch, at, bytes(payload)))
     return Reply()
 
 
 def _drop_snapshots(tx: Transaction, _: Sequence[Any]) -> Reply:
-    for seq in sorted(tx.scan("snapshots"))[:-2]:
-        tx.put("snapshots", seq, None)
+    kept = sorted({seq for seq, _ in tx.scan("snapshots")})[-2:]
+    for seq, part in list(tx.scan("snapshots")):
+        if seq not in kept:
+            tx.put("snapshots", (seq, part), None)
     return Reply()
 
 
@@ -216,7 +214,6 @@ def reading() -> dict[str, Meaning]:
         loading._EARLY: _all_early,
         loading._POSTED: _posted,
         loading._OTHERS: _others,
-        "select max(seq) from ledger.snapshots": _place_of_snapshot,
         archived._FIND: nothing,
         archived._END: nothing,
         lookup._STORED: _stored,

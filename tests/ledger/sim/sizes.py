@@ -92,6 +92,7 @@ def small(random: Random) -> Iterator[Decisions]:
         (behind, "_FAST_PER_S", 10 * slow_per_s if slow_per_s > 1_000 else 2 * slow_per_s),
         (behind, "_SLOW_S", random.choice((0.2, 5.0))),
         (behind, "SEGMENTS_BEHIND_MAX", random.choice((0, 1, 4))),
+        (behind_store, "_PART_BYTES", random.choice((100, 2**19))),
         (behind_store, "SEGMENT_BITS", bits),
         (segments, "SEGMENT_BITS", bits),
         (loading, "_STEP", random.choice((7, 65_536)) if bits < 20 else 65_536),

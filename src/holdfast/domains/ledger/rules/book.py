@@ -26,6 +26,7 @@ from holdfast.base.limits import AMOUNT_MINOR_MAX, MARK_ENTRIES, TURNOVER_MINOR_
 from holdfast.base.money import ASSETS_BY_NUMBER
 from holdfast.domains.ledger.model import Balance, NewTransfer, Outcome, Posting
 from holdfast.domains.ledger.rules import chain
+from holdfast.domains.ledger.rules.places import Places
 from holdfast.domains.ledger.rules.plan import Flags, Integers, Plan
 from holdfast.domains.ledger.rules.rulebook import (
     BALANCING_NUMBERS,
@@ -109,11 +110,10 @@ class Book:
 
     def __init__(self, since: datetime, early: Iterable[int] = ()) -> None:
         self.count = 0
-        self.places: dict[int, int] = {}
+        self.places = Places()
         self.holds: dict[UUID, Hold] = {}
         self.seen = Seen(since, early)
         self._expiring: list[tuple[datetime, UUID]] = []
-        self.numbers = np.zeros(_PLACES_MIN, np.int64)
         self.sums = np.zeros((4, _PLACES_MIN), np.int64)
         self.entries = np.zeros(_PLACES_MIN, np.int64)
         self.marked = np.zeros(_PLACES_MIN, np.int64)
@@ -123,20 +123,19 @@ class Book:
         self.closed = np.zeros(_PLACES_MIN, np.bool_)
 
     def _grow(self, capacity: int) -> None:
-        more = capacity - len(self.numbers)
+        more = capacity - len(self.entries)
         self.sums = np.pad(self.sums, ((0, 0), (0, more)))
-        for name in ("numbers", "entries", "marked", "limit", "asset", "rule", "closed"):
+        for name in ("entries", "marked", "limit", "asset", "rule", "closed"):
             setattr(self, name, np.pad(getattr(self, name), (0, more)))
 
     def open(self, numbers: Integers, assets: Integers, rules: Integers) -> None:
         """Add accounts at the next places, with nothing on them."""
         end = self.count + len(numbers)
-        if end > len(self.numbers):
-            self._grow(max(end, 2 * len(self.numbers)))
-        self.numbers[self.count : end] = numbers
+        if end > len(self.entries):
+            self._grow(max(end, 2 * len(self.entries)))
+        self.places.add(numbers)
         self.asset[self.count : end] = assets
         self.rule[self.count : end] = rules
-        self.places.update(zip(numbers.tolist(), range(self.count, end), strict=True))
         self.count = end
 
     def balance(self, number: int) -> Balance | None:
@@ -159,8 +158,7 @@ class Book:
 
     def decide(self, plan: Plan, looked: Looked = NOT_LOOKED, standing: Standing | None = None) -> Decided:
         """Decide a batch and apply it. `standing`: what `all_of` said of it, if it was asked before."""
-        get = self.places.get
-        places = np.array([get(n, -1) for n in plan.touched.numbers.tolist()], np.int64)
+        places = self.places.find(plan.touched.numbers)
         unsure = self._unsure(plan, places)
         if plan.plain and not looked.known and not looked.refused and not unsure.any():
             decided = Decided(
@@ -366,7 +364,7 @@ class Book:
 
     def _marks(self, places: Integers, seq: int) -> Marks:
         self.marked[places] = self.entries[places]
-        return Marks(seq, self.numbers[places], self.entries[places], self.sums[:, places])
+        return Marks(seq, self.places.numbers[places], self.entries[places], self.sums[:, places])
 
     def due(self, now: datetime, limit: int) -> list[NewTransfer]:
         """Return the transfers that would end the holds whose time is over, oldest first.
@@ -397,9 +395,8 @@ class Book:
 
     def replay(self, debits: Integers, credits_: Integers, amounts: Integers) -> None:
         """Apply transfers of kind `posted` that stand already."""
-        get = self.places.__getitem__
         for side, numbers in ((0, debits), (1, credits_)):
-            at = np.array([get(n) for n in numbers.tolist()], np.int64)
+            at = self.places.find(numbers)
             np.add.at(self.sums[side], at, amounts)
             np.add.at(self.entries, at, 1)
 

@@ -19,6 +19,7 @@ from holdfast.platform.db import Connection
 SEGMENT_BITS: Final = 20
 """Segment n holds the numbers from n * 2^20 (`SEGMENT_TRANSFERS_MAX`)."""
 
+_PART_BYTES: Final = 2**19
 _MARKS_AT_ONCE: Final = 50_000
 _MARK: Final = """
 insert into ledger.marks (account, seq, entries,
@@ -27,11 +28,12 @@ select * from unnest(%b::bigint[], %b::bigint[], %b::bigint[], %b::bigint[], %b:
                      %b::bigint[])
 on conflict do nothing"""
 _SNAPSHOT: Final = """
-insert into ledger.snapshots (seq, batch, at, payload) values (%b, %b, %b, %b) on conflict do nothing"""
-_NEWEST_SNAPSHOT: Final = "select seq, at from ledger.snapshots order by seq desc limit 1"
+insert into ledger.snapshots (seq, part, batch, at, payload) values (%b, %b, %b, %b, %b)
+on conflict do nothing"""
+_NEWEST_SNAPSHOT: Final = "select at from ledger.snapshots order by seq desc limit 1"
 _OLD_SNAPSHOTS: Final = """
 delete from ledger.snapshots
-where seq < (select seq from ledger.snapshots order by seq desc offset 1 limit 1)"""
+where seq < (select distinct seq from ledger.snapshots order by seq desc offset 1 limit 1)"""
 _SEGMENTS: Final = """
 select number, indexed, marked, last_seq from ledger.segments order by number"""
 _OPEN: Final = "select ledger.open_segment_v1(%b, %b, %b)"
@@ -72,18 +74,18 @@ async def write_marks(connection: Connection, marks: Sequence[Marks]) -> None:
 
 async def write_snapshot(connection: Connection, head: Head, payload: bytes) -> None:
     """Keep a snapshot and drop all but the last two."""
-    await connection.execute("set statement_timeout = '10min'")
-    try:
-        await connection.execute(_SNAPSHOT, (head.seq, head.batch, head.at, payload), binary=True)
+    view = memoryview(payload)
+    async with connection.transaction():
+        for part, start in enumerate(range(0, len(payload), _PART_BYTES)):
+            some = bytes(view[start : start + _PART_BYTES])
+            await connection.execute(_SNAPSHOT, (head.seq, part, head.batch, head.at, some), binary=True)
         await connection.execute(_OLD_SNAPSHOTS)
-    finally:
-        await connection.execute("reset statement_timeout")
 
 
-async def newest_snapshot(connection: Connection) -> tuple[int, datetime | None]:
-    """Return up to which transfer the newest snapshot goes, and its time; -1 and None: there is none."""
+async def newest_snapshot(connection: Connection) -> datetime | None:
+    """Return the time of the newest snapshot; None when there is none."""
     row = await (await connection.execute(_NEWEST_SNAPSHOT)).fetchone()
-    return (-1, None) if row is None else (row[0], row[1])
+    return row[0] if row else None
 
 
 async def segments(connection: Connection) -> list[Segment]:

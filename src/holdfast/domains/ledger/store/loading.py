@@ -19,7 +19,8 @@ from holdfast.platform.db import Connection
 from holdfast.platform.exchange import Rows, exchange
 
 _HEAD: Final = "select epoch, commits, batch, seq, at, hash from ledger.head"
-_SNAPSHOT: Final = "select seq, payload from ledger.snapshots order by seq desc limit 1"
+_SNAPSHOT: Final = """
+select seq, payload from ledger.snapshots where seq = (select max(seq) from ledger.snapshots) order by part"""
 _ACCOUNTS: Final = """
 select array_agg(number), array_agg(asset::bigint), array_agg(rule::bigint) from (
     select number, asset, rule from ledger.accounts
@@ -48,16 +49,18 @@ async def head(connection: Connection) -> Head:
     return Head(*row)
 
 
-async def load(connection: Connection) -> tuple[Book, Head]:
-    """Read every balance and open hold. Nobody else may write meanwhile."""
+async def load(connection: Connection) -> tuple[Book, Head, int]:
+    """Read every balance and open hold. Nobody else may write meanwhile.
+
+    Return with them how many transfers came after the newest snapshot.
+    """
     stands = await head(connection)
     early = [row[0].int for row in await (await connection.execute(_EARLY)).fetchall()]
     book = Book(stands.at, early)
-    since = -1
-    row = await (await connection.execute(_SNAPSHOT, binary=True)).fetchone()
-    if row is not None:
-        since = row[0]
-        snapshots.restore(book, row[1])
+    since, count = -1, 0
+    if parts := await (await connection.execute(_SNAPSHOT, binary=True)).fetchall():
+        since = parts[0][0]
+        snapshots.restore(book, b"".join(part for _, part in parts))
     async for numbers, assets, rules in _accounts(connection, book.count):
         book.open(numbers, assets, rules)
     for place, closed, limit in await (await connection.execute(_CHANGED)).fetchall():
@@ -65,16 +68,12 @@ async def load(connection: Connection) -> tuple[Book, Head]:
     for low in range(since, stands.seq, _STEP):
         [rows] = await exchange(connection, [(_POSTED, (_big(low), _big(min(low + _STEP, stands.seq))))])
         if not rows.is_null(0, 0):
-            book.replay(*(_bigints(rows, column) for column in range(3)))
-    await _replay_others(connection, book, since)
+            columns = [_bigints(rows, column) for column in range(3)]
+            book.replay(*columns)
+            count += len(columns[0])
+    count += await _replay_others(connection, book, since)
     ensure(await archived.end(connection) <= since, "the newest snapshot is newer than all that was archived")
-    return book, stands
-
-
-async def snapshot_seq(connection: Connection) -> int:
-    """Return up to which transfer the newest snapshot goes; -1 when there is none."""
-    row = await (await connection.execute("select max(seq) from ledger.snapshots")).fetchone()
-    return -1 if row is None or row[0] is None else int(row[0])
+    return book, stands, count
 
 
 async def _accounts(connection: Connection, first: int) -> AsyncIterator[tuple[npt.NDArray[Any], ...]]:
@@ -87,12 +86,13 @@ async def _accounts(connection: Connection, first: int) -> AsyncIterator[tuple[n
         first += len(columns[0])
 
 
-async def _replay_others(connection: Connection, book: Book, since: int) -> None:
-    cursor = await connection.execute(_OTHERS, (since,), binary=True)
-    for i, debit, credit, asset, amount, kind, held, pending_id, *terms in await cursor.fetchall():
+async def _replay_others(connection: Connection, book: Book, since: int) -> int:
+    rows = await (await connection.execute(_OTHERS, (since,), binary=True)).fetchall()
+    for i, debit, credit, asset, amount, kind, held, pending_id, *terms in rows:
         expires_at, over, settles = terms
         hold = Hold(debit, credit, asset, amount, expires_at, "open", over or 0, settles is True)
         book.replay_hold(UUID(int=i.int), hold, kind, amount, held or 0, pending_id)
+    return len(rows)
 
 
 def _bigints(rows: Rows, column: int) -> npt.NDArray[np.int64]:

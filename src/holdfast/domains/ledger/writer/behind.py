@@ -54,11 +54,9 @@ _log: Final = logger(__name__)
 
 
 class Behind:
-    """Works beside the lane, on a session of its own. `since_seq`: where the newest snapshot stands."""
+    """Works beside the lane, on a session of its own. `unsaved`: transfers since the newest snapshot."""
 
-    def __init__(
-        self, connect: Callable[[], Awaitable[Connection]], clock: Clock, since_seq: int = -1
-    ) -> None:
+    def __init__(self, connect: Callable[[], Awaitable[Connection]], clock: Clock, unsaved: int = 0) -> None:
         self.recent = Recent()
         self._connect = connect
         self._clock = clock
@@ -67,9 +65,11 @@ class Behind:
         self._marks_count = 0
         self._book: Book | None = None
         self._still: Callable[[], AbstractAsyncContextManager[object]] | None = None
-        self._snapshot: tuple[Head, list[bytes]] | None = None
-        self._snapshot_seq = since_seq
-        self._saved: tuple[int, datetime | None] = -1, None
+        self._snapshot: tuple[Head, list[bytes], int] | None = None
+        """One to be written, and how many transfers are new in it."""
+        self._saved_at: datetime | None = None
+        self.unsaved = unsaved
+        """Transfers since the newest snapshot that was written."""
         self._segments: dict[int, bool] = {}
         """Segments that there are, and whether their history is indexed."""
         self._current = -1
@@ -97,7 +97,7 @@ class Behind:
         self._seq, self._at = head.seq, head.at
         self._current = max(head.seq, 0) >> store.SEGMENT_BITS
         async with self._session() as connection:
-            self._saved = await store.newest_snapshot(connection)
+            self._saved_at = await store.newest_snapshot(connection)
             there = await store.segments(connection)
             self._current = max([self._current, *(s.number + 1 for s in there if s.last_seq is not None)])
             self._span = min([self._current, *(s.number for s in there if not s.marked)])
@@ -134,14 +134,9 @@ class Behind:
         return len(self._to_index)
 
     @property
-    def unsaved(self) -> int:
-        """Transfers since the newest snapshot, for metrics."""
-        return self._seq - self._saved[0]
-
-    @property
     def snapshot_age_s(self) -> float:
         """How old the newest snapshot is, for metrics; 0 when there is none."""
-        at = self._saved[1]
+        at = self._saved_at
         return 0.0 if at is None else (self._clock.now() - at).total_seconds()
 
     @property
@@ -162,9 +157,9 @@ class Behind:
             self.recent.add(decided.rows, decided.extras, head.seq + 1 - len(decided.rows))
         if self._marks_count < _MARKS_MAX:
             self._add(book.marks(decided, head.seq))
-        if head.seq - self._snapshot_seq >= SNAPSHOT_TRANSFERS and self._snapshot is None:
-            self._snapshot = head, snapshots.payload_of(book)
-            self._snapshot_seq = head.seq
+        self.unsaved += len(decided.rows)
+        if self.unsaved >= SNAPSHOT_TRANSFERS and self._snapshot is None:
+            self._snapshot = head, snapshots.payload_of(book), self.unsaved
             self._wake.set()
 
     def _add(self, marks: Marks | None) -> None:
@@ -273,9 +268,10 @@ class Behind:
             await self._seal(connection, *self._to_seal[0])
             self._to_seal.pop(0)
         if snapshot is not None:  # it says what is marked: so all that was before it is written by now
-            head, parts = snapshot
+            head, parts, count = snapshot
             await store.write_snapshot(connection, head, b"".join(parts))
-            self._snapshot, self._saved = None, (head.seq, head.at)
+            self._snapshot, self._saved_at = None, head.at
+            self.unsaved -= count
         current, unfit = self._current, self._unfit()
         if unfit or self._seq - (current << store.SEGMENT_BITS) > _AHEAD_SHARE * SEGMENT_TRANSFERS_MAX:
             await self._open_segment(connection, current + 1)

@@ -15,6 +15,7 @@ from holdfast.base.limits import EXPIRE_ROWS_MAX, HISTORY_SCAN_ROWS_MAX
 from holdfast.base.tasks import undisturbed
 from holdfast.domains.ledger.errors import AccountExists, AccountMissing, WriterAway
 from holdfast.domains.ledger.model import Balance, Group, NewAccount, Newest, Outcome
+from holdfast.domains.ledger.rules.places import Places
 from holdfast.domains.ledger.rules.rulebook import ASSET_NUMBERS, RULE_NUMBERS
 from holdfast.domains.ledger.store import accounts as account_store
 from holdfast.domains.ledger.writer.commit import Committer
@@ -108,7 +109,7 @@ class WritersDoor:
             writer.book.limit[places] = list(limits.values())
 
 
-def _fresh(accounts: Sequence[NewAccount], places: Mapping[int, int]) -> list[NewAccount]:
+def _fresh(accounts: Sequence[NewAccount], places: Places) -> list[NewAccount]:
     """Return the accounts that are not there. Raises: `AccountExists` when two of them contradict."""
     fresh: dict[int, NewAccount] = {}
     names: dict[str, int] = {}
@@ -122,7 +123,7 @@ def _fresh(accounts: Sequence[NewAccount], places: Mapping[int, int]) -> list[Ne
     return [account for number, account in fresh.items() if number not in places]
 
 
-def _places(numbers: Sequence[AccountId], places: Mapping[int, int]) -> list[int]:
+def _places(numbers: Sequence[AccountId], places: Places) -> list[int]:
     """Raises: `AccountMissing`."""
     if any(number not in places for number in numbers):
         raise AccountMissing

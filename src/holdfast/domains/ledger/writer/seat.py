@@ -341,10 +341,10 @@ class Seat:
 
         connection = await connect()
         try:
-            book, head = await loading.load(connection)
+            book, head, unsaved = await loading.load(connection)
             if head.epoch != epoch:
                 raise WriterAway  # noqa: TRY301 - another took the seat while this process hung
-            self._behind = Behind(connect, self._clock, await loading.snapshot_seq(connection))
+            self._behind = Behind(connect, self._clock, unsaved)
             await self._behind.open(head, book)
         except BaseException:
             await connection.close()
