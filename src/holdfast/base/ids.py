@@ -77,14 +77,18 @@ def uuid_of(number: int) -> UUID:
     return made
 
 
-@lru_cache(4_096)
 def public(prefix: str, value: UUID) -> str:
-    """Write an id for the outside: `public("pay", …)` is `pay_` and 26 characters of Crockford base 32.
+    """Write an id for the outside: `public("pay", …)` is `pay_` and 26 characters of Crockford base 32."""
+    return _written(prefix, value.int)
 
-    Two characters at a time, and remembered for a while, since a payment writes half a dozen, some of them
-    again and again.
+
+@lru_cache(4_096)
+def _written(prefix: str, number: int) -> str:
+    """Write two characters at a time.
+
+    What was written is remembered for a while, since a payment writes half a dozen ids, some of them again
+    and again; by number, since to hash and compare a UUID costs more than to write it.
     """
-    number = value.int
     high, low, pairs = number >> 60, number & 0xFFFFFFFFFFFFFFF, _PAIRS
     return (
         f"{prefix}_{pairs[high >> 60]}{pairs[high >> 50 & 1023]}{pairs[high >> 40 & 1023]}"

@@ -30,16 +30,19 @@ def number(code: str) -> AccountId:
     return AccountId(int.from_bytes(blake2b(code.encode(), digest_size=8).digest(), "big") >> 1 or 1)
 
 
-@lru_cache(_CACHE)
 def payer(id: PayerId, asset: str) -> NewAccount:  # noqa: A002 - the field's own word
     """Return a payer's account."""
-    return _account(f"payer:{public('pyr', id)}:{asset}", asset, spendable=True)
+    return _of_owner("payer", "pyr", id.int, asset)
+
+
+def merchant(id: MerchantId, asset: str) -> NewAccount:  # noqa: A002 - the field's own word
+    """Return a merchant's account."""
+    return _of_owner("merchant", "mer", id.int, asset)
 
 
 @lru_cache(_CACHE)
-def merchant(id: MerchantId, asset: str) -> NewAccount:  # noqa: A002 - the field's own word
-    """Return a merchant's account."""
-    return _account(f"merchant:{public('mer', id)}:{asset}", asset, spendable=True)
+def _of_owner(kind: str, prefix: str, owner: int, asset: str) -> NewAccount:
+    return _account(f"{kind}:{public(prefix, uuid_of(owner))}:{asset}", asset, spendable=True)
 
 
 @lru_cache(_CACHE)

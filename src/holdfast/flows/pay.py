@@ -185,7 +185,7 @@ def check(asked: NewPayment, now: datetime) -> None:
         raise PaymentInvalid("The amount must be more than zero.")
     if len(asked.methods) > METHODS_PER_PAYMENT_MAX:
         raise PaymentInvalid(f"At most {METHODS_PER_PAYMENT_MAX} methods can be offered.")
-    if len({m.instrument_id for m in asked.methods}) != len(asked.methods):
+    if len({m.instrument_id.int for m in asked.methods}) != len(asked.methods):
         raise PaymentInvalid("Each method can be offered once.")
     if asked.deadline_at is not None and asked.deadline_at <= now:
         raise PaymentInvalid("The deadline has passed.")

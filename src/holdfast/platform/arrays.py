@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import lru_cache, partial
 from operator import itemgetter
 from typing import Any, Final
@@ -30,7 +30,6 @@ from psycopg.pq import Format
 from holdfast.base.errors import Broken
 
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 _OIDS: Final = {
     "boolean": 16, "bytea": 17, "bigint": 20, "smallint": 21, "integer": 23, "text": 25,
     "double precision": 701, "timestamptz": 1184, "uuid": 2950, "jsonb": 3802,
@@ -105,8 +104,13 @@ def uuids(sixteens: bytes) -> Packed:
     return Packed(_head(2950, len(values)) + rows.tobytes())
 
 
+def _microseconds(value: datetime) -> int:
+    since = value - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
 def _bytes_of_time(value: datetime) -> bytes:
-    return struct.pack("!q", (value - _EPOCH) // _MICROSECOND)
+    return struct.pack("!q", _microseconds(value))
 
 
 _length: Final = struct.Struct("!i").pack
@@ -117,12 +121,6 @@ _SIXTEEN: Final = _length(16)
 
 def _sized(body: bytes) -> bytes:
     return _length(len(body)) + body
-
-
-@lru_cache(4_096)
-def _sized_time(value: datetime) -> bytes:
-    """Pack a moment. Rows of one payment carry the same object half a dozen times, and it keeps its hash."""
-    return _EIGHT + _bytes_of_time(value)
 
 
 def _json_text(value: object) -> str | None:
@@ -139,7 +137,7 @@ _ELEMENT: Final[dict[str, Callable[[Any], bytes]]] = {
     "integer": partial(struct.Struct("!ii").pack, 4),
     "text": lambda v: _sized(v.encode()),
     "double precision": partial(struct.Struct("!id").pack, 8),
-    "timestamptz": _sized_time,
+    "timestamptz": lambda v: _EIGHT + _bytes_of_time(v),
     "uuid": lambda v: _SIXTEEN + v.int.to_bytes(16, "big"),
     "jsonb": lambda v: _sized(b"\x01" + v.encode()),
 }
@@ -165,6 +163,7 @@ _DISTINCT: Final[dict[str, Callable[[Sequence[Any]], list[bytes]]]] = {
     "bigint": lambda rows: [_pack_bigint(8, v) for v in rows],
     "bytea": lambda rows: [_length(len(v)) + v for v in rows],
     "text": lambda rows: [_length(len(v)) + v for v in map(str.encode, rows)],
+    "timestamptz": lambda rows: [_pack_bigint(8, _microseconds(v)) for v in rows],
     "uuid": lambda rows: [_SIXTEEN + v.int.to_bytes(16, "big") for v in rows],
 }
 """Kinds whose columns, unless all equal, hold mostly different values: how to pack them without nulls."""

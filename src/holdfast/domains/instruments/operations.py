@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from holdfast.base.ids import InstrumentId, MerchantId, PayerId
+from holdfast.base.ids import InstrumentId, MerchantId, PayerId, uuid_of
 from holdfast.base.limits import INSTRUMENTS_PER_PAYER_MAX, PAYER_KEEP_S
 from holdfast.domains.instruments import rules, store
 from holdfast.domains.instruments.errors import (
@@ -29,20 +29,22 @@ class Instruments:
 
     def __init__(self, database: Database, now_s: Callable[[], float]) -> None:
         self._database = database
-        self._wallets: Lookup[PayerId, Wallet] = Lookup(self._load, now_s, keep_s=PAYER_KEEP_S)
+        # By the ids' numbers: to hash and compare a UUID is slow.
+        self._wallets: Lookup[int, Wallet] = Lookup(self._load, now_s, keep_s=PAYER_KEEP_S)
 
-    async def _load(self, payers: Sequence[PayerId]) -> dict[PayerId, Wallet]:
+    async def _load(self, payers: Sequence[int]) -> dict[int, Wallet]:
         async with self._database.connection() as connection:
-            return await store.wallets(connection, payers)
+            found = await store.wallets(connection, [uuid_of(number) for number in payers])
+        return {payer.int: wallet for payer, wallet in found.items()}
 
     def known(self, payer: PayerId) -> Wallet | None:
         """Return a payer's wallet when it is fresh in memory, else None."""
-        kept = self._wallets.peek(payer)
+        kept = self._wallets.peek(payer.int)
         return None if kept is None else kept[0]
 
     async def wallet(self, payer: PayerId) -> Wallet:
         """Return a payer with their instruments, in their own order. Raises: `PayerNotFound`."""
-        found = await self._wallets.get(payer)
+        found = await self._wallets.get(payer.int)
         if found is None:
             raise PayerNotFound
         return found
@@ -55,7 +57,7 @@ class Instruments:
         payer = Payer(PayerId(id_), merchant, name, reference, now)
         async with self._database.connection() as connection:
             await store.add_payer(connection, payer)
-        self._wallets.forget(payer.id)
+        self._wallets.forget(payer.id.int)
         return (await self.wallet(payer.id)).payer
 
     async def payers(self, merchant: MerchantId, *, after: PayerId | None, limit: int) -> list[Payer]:
@@ -84,7 +86,7 @@ class Instruments:
             place = max((i.position for i in held), default=0) + 1
             instrument = Instrument(InstrumentId(id_), payer, kind, label, token, place, now)
             await store.add_instrument(connection, instrument)
-        self._wallets.forget(payer)
+        self._wallets.forget(payer.int)
         return instrument
 
     async def reorder(self, payer: PayerId, order: Sequence[InstrumentId]) -> Wallet:
@@ -99,13 +101,13 @@ class Instruments:
             if sorted(order) != sorted(i.id for i in held):
                 raise InstrumentInvalid("An order names each of the payer's instruments exactly once.")
             await store.order(connection, payer, order)
-        self._wallets.forget(payer)
+        self._wallets.forget(payer.int)
         return await self.wallet(payer)
 
     async def remove(self, payer: PayerId, instrument: InstrumentId, now: datetime) -> None:
         """Remove an instrument; payments that used it keep their history. Raises: `InstrumentNotFound`."""
         async with self._database.connection() as connection:
             done = await store.remove(connection, payer, instrument, now)
-        self._wallets.forget(payer)
+        self._wallets.forget(payer.int)
         if not done:
             raise InstrumentNotFound

@@ -193,9 +193,9 @@ def plan_row(payment: Payment) -> Row:
     Methods as lists, each step as the position of its method, its rail and the reason.
     """
     asked = payment.asked
-    places = {method.instrument_id: i for i, method in enumerate(asked.methods)}
+    places = {method.instrument_id.int: i for i, method in enumerate(asked.methods)}
     methods = [(m.instrument_id.hex, m.kind, m.label, m.token) for m in asked.methods]
-    plan = [(places[s.method.instrument_id], s.rail, s.reason) for s in payment.plan]
+    plan = [(places[s.method.instrument_id.int], s.rail, s.reason) for s in payment.plan]
     return asked.deadline_at, to_json(methods), to_json(plan)
 
 

@@ -17,6 +17,9 @@ _BITS_MIN: Final = 11
 _FACTOR: Final = 0x9E3779B97F4A7C15
 _WORD: Final = 2**64 - 1
 _EMPTY: Final = -1
+_FEW: Final = 256
+"""Up to so many accounts at a time a loop over those asked for lately is faster."""
+_LATELY_MAX: Final = 1 << 16
 
 
 class Places:
@@ -27,6 +30,7 @@ class Places:
         self._slots = np.full(1 << self._bits, _EMPTY, np.int32)
         self._numbers = np.zeros(1 << self._bits - 1, np.int64)
         self._count = 0
+        self._lately: dict[int, int] = {}
 
     def __len__(self) -> int:
         return self._count
@@ -69,6 +73,8 @@ class Places:
 
     def find(self, numbers: Integers) -> Integers:
         """Return the place of each account, -1 for one that there is not."""
+        if len(numbers) <= _FEW:
+            return np.array([self._found(number) for number in numbers.tolist()], np.int64)
         found = np.full(len(numbers), _EMPTY, np.int64)
         at = self._hashed(numbers)
         left = np.arange(len(numbers))
@@ -83,12 +89,26 @@ class Places:
 
     def get(self, number: int) -> int | None:
         """Return the place of one account, None when there is none."""
+        place = self._found(number)
+        return None if place == _EMPTY else place
+
+    def _found(self, number: int) -> int:
+        place = self._lately.get(number)
+        if place is None:
+            place = self._looked_up(number)
+            if place != _EMPTY:
+                if len(self._lately) >= _LATELY_MAX:
+                    self._lately.clear()
+                self._lately[number] = place
+        return place
+
+    def _looked_up(self, number: int) -> int:
         at = (number * _FACTOR & _WORD) >> 64 - self._bits
         while (place := int(self._slots[at])) != _EMPTY:
             if self._numbers[place] == number:
                 return place
             at = at + 1 & (1 << self._bits) - 1
-        return None
+        return _EMPTY
 
     def _hashed(self, numbers: Integers) -> Integers:
         words = numbers.view(np.uint64) * np.uint64(_FACTOR) >> np.uint64(64 - self._bits)

@@ -63,6 +63,8 @@ class Touched:
 
     def assets(self, assets: Integers) -> tuple[Integers, Flags]:
         """Return the asset that each account is used in, and whether its transfers disagree."""
+        if (assets == assets[0]).all():
+            return np.full(len(self._starts), assets[0]), np.zeros(len(self._starts), np.bool_)
         by_account = assets[self._order >> 1]
         low = np.minimum.reduceat(by_account, self._starts)
         return low, low != np.maximum.reduceat(by_account, self._starts)
@@ -82,7 +84,9 @@ class Touched:
         added = np.zeros((4, len(self._starts)), np.int64)
         added[: len(sides)] = np.add.reduceat(sides[:, self._order], self._starts, axis=1)
         if counts.all():
-            entries = np.diff(self._starts, append=2 * self.count)
+            entries = np.empty(len(self._starts), np.int64)
+            np.subtract(self._starts[1:], self._starts[:-1], out=entries[:-1])
+            entries[-1:] = 2 * self.count - self._starts[-1:]
         else:
             entries = np.add.reduceat(counts[self._order >> 1].astype(np.int64), self._starts)
         return Sums(added, entries)
