@@ -27,7 +27,7 @@ from holdfast.platform.postgres import EmbeddedPostgres
 
 CONTENT_BYTES = 48
 """What is hashed of a plain transfer: id, two accounts, amount, code, asset, kind."""
-COUNTS = {1: 4_000, 10: 20_000, 100: 100_000, 1000: 300_000, 8192: 2_300_000}
+COUNTS = {1: 4_000, 10: 20_000, 100: 100_000, 1000: 300_000, 10_000: 2_300_000}
 WRITTEN = """
 select sum(coalesce(write_bytes, 0) + coalesce(extend_bytes, 0)) filter (where object = 'wal'),
        sum(coalesce(write_bytes, 0) + coalesce(extend_bytes, 0)) filter (where object = 'relation')

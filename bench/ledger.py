@@ -9,7 +9,7 @@ rounds' own ratios.
     large     1,000,000 accounts and 10,000,000 transfers there already, drawn evenly
     awaited   512 callers, each posting one transfer and waiting for it before the next
 
-each as lists of objects or as arrays, with 100, 1,000 or 8,192 transfers to a commit, by two or three
+each as lists of objects or as arrays, with 100, 1,000 or 10,000 transfers to a commit, by two or three
 callers, each waiting for its answer before it posts again. Then, once each: bulk for long, with what reading
 and the indexes of the history do meanwhile; and a writer that is killed, with a million accounts. Marks,
 history and hash chain are on: they cannot be switched off.

@@ -593,13 +593,25 @@ COMMENT ON COLUMN ledger.segments.marked IS 'Whether each account that it touche
 
 COMMENT ON COLUMN ledger.segments.span IS 'First of the segments that were marked together with it, which may be itself; null while it is not marked.';
 
+CREATE TABLE ledger.snapshot_parts (
+    seq bigint NOT NULL,
+    part integer NOT NULL,
+    payload bytea NOT NULL,
+    CONSTRAINT snapshot_parts_part_check CHECK ((part > 0))
+);
+ALTER TABLE ONLY ledger.snapshot_parts ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+COMMENT ON TABLE ledger.snapshot_parts IS 'What follows on the payload of a large snapshot.';
+
+COMMENT ON COLUMN ledger.snapshot_parts.seq IS 'Which snapshot.';
+
+COMMENT ON COLUMN ledger.snapshot_parts.part IS '1, 2, 3 …: joined in this order.';
+
 CREATE TABLE ledger.snapshots (
     seq bigint NOT NULL,
     batch bigint NOT NULL,
     at timestamp with time zone NOT NULL,
-    payload bytea NOT NULL,
-    part integer DEFAULT 0 NOT NULL,
-    CONSTRAINT snapshots_part_check CHECK ((part >= 0))
+    payload bytea NOT NULL
 );
 ALTER TABLE ONLY ledger.snapshots ALTER COLUMN payload SET STORAGE EXTERNAL;
 
@@ -607,7 +619,7 @@ COMMENT ON TABLE ledger.snapshots IS 'Every balance and open hold at once, writt
 
 COMMENT ON COLUMN ledger.snapshots.seq IS 'After all transfers up to this number.';
 
-COMMENT ON COLUMN ledger.snapshots.part IS '0, 1, 2 …: their payloads joined are the snapshot.';
+COMMENT ON COLUMN ledger.snapshots.payload IS 'Or the beginning of it: `snapshot_parts` has the rest.';
 
 CREATE TABLE ledger.transfers (
     seq bigint NOT NULL,
@@ -1227,8 +1239,11 @@ ALTER TABLE ONLY ledger.refusals
 ALTER TABLE ONLY ledger.segments
     ADD CONSTRAINT segments_pkey PRIMARY KEY (number);
 
+ALTER TABLE ONLY ledger.snapshot_parts
+    ADD CONSTRAINT snapshot_parts_pkey PRIMARY KEY (seq, part);
+
 ALTER TABLE ONLY ledger.snapshots
-    ADD CONSTRAINT snapshots_pkey PRIMARY KEY (seq, part);
+    ADD CONSTRAINT snapshots_pkey PRIMARY KEY (seq);
 
 ALTER TABLE ONLY ledger.tree_nodes
     ADD CONSTRAINT tree_nodes_pkey PRIMARY KEY (level, number);
@@ -1408,6 +1423,8 @@ CREATE INDEX segments_unmarked ON ledger.segments USING btree (number) WHERE (NO
 
 COMMENT ON INDEX ledger.segments_unmarked IS 'The segments that a balance of now adds up.';
 
+COMMENT ON INDEX ledger.snapshot_parts_pkey IS 'A snapshot in order.';
+
 COMMENT ON INDEX ledger.snapshots_pkey IS 'The newest snapshot.';
 
 COMMENT ON INDEX ledger.tree_nodes_pkey IS 'Subtrees of a proof.';
@@ -1476,6 +1493,9 @@ CREATE TRIGGER tg_pgqueuer_changed AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE 
 
 ALTER TABLE ONLY instruments.instruments
     ADD CONSTRAINT instruments_payer_fkey FOREIGN KEY (payer) REFERENCES instruments.payers(id);
+
+ALTER TABLE ONLY ledger.snapshot_parts
+    ADD CONSTRAINT snapshot_parts_seq_fkey FOREIGN KEY (seq) REFERENCES ledger.snapshots(seq) ON DELETE CASCADE;
 
 ALTER TABLE ONLY merchants.keys
     ADD CONSTRAINT keys_merchant_fkey FOREIGN KEY (merchant) REFERENCES merchants.merchants(id);

@@ -122,7 +122,8 @@ do $$ declare segment integer; begin
     end loop;
 end $$;
 truncate notes, claims, versions, ledger.accounts, ledger.limits, ledger.segments, ledger.refusals,
-    ledger.batches, ledger.marks, ledger.snapshots, ledger.tree_nodes, ledger.archives, ledger.archived;
+    ledger.batches, ledger.marks, ledger.snapshots, ledger.snapshot_parts,
+    ledger.tree_nodes, ledger.archives, ledger.archived;
 update ledger.head set commits = 0, batch = 0, seq = -1, at = '1970-01-01 00:00:00+00', hash = '';
 insert into versions values ('p', 1), ('q', 1)"""
 

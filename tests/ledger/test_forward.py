@@ -18,7 +18,7 @@ import uvloop
 from holdfast.base import errors as base_errors
 from holdfast.base.errors import Broken, HoldfastError, Refused, Unavailable
 from holdfast.base.ids import AccountId, IdInvalid, TransferId
-from holdfast.base.limits import HISTORY_SCAN_ROWS_MAX
+from holdfast.base.limits import BATCH_TRANSFERS_MAX, FORWARD_FRAME_BYTES_MAX, HISTORY_SCAN_ROWS_MAX
 from holdfast.domains.ledger import errors as ledger_errors
 from holdfast.domains.ledger.errors import (
     BatchTooLarge,
@@ -116,15 +116,17 @@ async def test_every_other_call_arrives_as_it_was_made() -> None:
 
 async def test_the_largest_list_of_transfers_arrives_and_a_larger_one_is_refused() -> None:
     door = OpenDoor()
-    most = [Group((transfer(i + 1, metadata={"n": "x" * 500}),)) for i in range(8192)]
+    most = [Group((transfer(i + 1, metadata={"n": "x" * 500}),)) for i in range(BATCH_TRANSFERS_MAX)]
     async with reception(door) as (_, address), forwarder(address) as forwards:
-        assert len(await forwards.post(most, 30.0)) == 8192
+        assert len(await forwards.post(most, 30.0)) == BATCH_TRANSFERS_MAX
         with pytest.raises(BatchTooLarge):
             await forwards.post([*most, Group((transfer(),))], 30.0)
         with pytest.raises(ChainTooLong):
             await forwards.submit(Unit(tuple(transfer(i) for i in range(17))), 5.0)
         with pytest.raises(BatchTooLarge):
-            await forwards.submit(Unit((), (Write(WIDE, (None, "x" * 2**24, *[None] * 8)),)), 5.0)
+            await forwards.submit(
+                Unit((), (Write(WIDE, (None, "x" * FORWARD_FRAME_BYTES_MAX, *[None] * 8)),)), 5.0
+            )
         with pytest.raises(BatchTooLarge):
             await forwards.set_limits({AccountId(i): 0 for i in range(1, 65_538)})
         assert (await forwards.submit(Unit((transfer(),)), 5.0)).status == "committed"
@@ -450,7 +452,7 @@ async def test_processes_that_run_different_versions_do_not_work_together(folder
 async def test_a_caller_that_does_not_read_its_answers_is_not_read_either() -> None:
     door = OpenDoor()
     answer = UnitOutcome(
-        "refused", tuple(Posting(TransferId(uuid4()), Outcome.POSTED, 1) for _ in range(8192))
+        "refused", tuple(Posting(TransferId(uuid4()), Outcome.POSTED, 1) for _ in range(BATCH_TRANSFERS_MAX))
     )
     door.does = lambda *_: answer
     body = wire.encode(([], [], [], [], False))

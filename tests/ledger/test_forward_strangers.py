@@ -285,7 +285,7 @@ OTHER: list[tuple[int, bytes]] = [
     (wire.Kind.DONE, b"\xc0"),
     (wire.Kind.POST, wire.encode([])[:0]),
     (wire.Kind.POST, wire.encode([([PLAIN[:5]], False)])),
-    (wire.Kind.POST, wire.encode_groups([Group((transfer(),) * 16)] * 513)),
+    (wire.Kind.POST, wire.encode_groups([Group((transfer(),) * 16)] * 626)),
     (wire.Kind.OPEN_ACCOUNTS, wire.encode([(1, "a", "CNY", "steal", 0)])),
     (wire.Kind.OPEN_ACCOUNTS, wire.encode([(0, "a", "CNY", "free", 0)])),
     (wire.Kind.OPEN_ACCOUNTS, wire.encode([(1, "a", "CNY", "free", -1)])),
@@ -294,6 +294,11 @@ OTHER: list[tuple[int, bytes]] = [
     (wire.Kind.SET_LIMITS, wire.encode({"1": 5})),
     (wire.Kind.SET_LIMITS, wire.encode({1: -5})),
     (wire.Kind.EXPIRE_DUE, wire.encode("all")),
+    (wire.Kind.BALANCES, wire.encode({1: 2})),
+    (wire.Kind.BALANCES, wire.encode([1.5])),
+    (wire.Kind.NEWEST, wire.encode((1, 2))),
+    (wire.Kind.NEWEST, wire.encode((1, 2, 0))),
+    (wire.Kind.NEWEST, wire.encode((1, 2, 10**6))),
 ]
 
 

@@ -431,7 +431,8 @@ def test_on_books_that_have_lost_it_everything_is_posted_again(
     with psycopg.connect(books, autocommit=True) as connection:
         for statement in (
             "drop table ledger.transfers_000000",
-            "truncate ledger.segments, ledger.refusals, ledger.batches, ledger.marks, ledger.snapshots",
+            "truncate ledger.segments, ledger.refusals, ledger.batches, ledger.marks, ledger.snapshots, "
+            "ledger.snapshot_parts",
             "update ledger.head set commits = 0, batch = 0, seq = -1, at = '1970-01-01Z', hash = ''",
         ):
             connection.execute(statement.encode())

@@ -33,9 +33,7 @@ from holdfast.api.sealing import Written, sealed
 from holdfast.api.wire import TransferItem, TransfersAsked, TransfersShown
 from holdfast.base.ids import AccountId, IdInvalid, TransferId, parse, public
 from holdfast.base.limits import (
-    BATCH_ITEMS_MAX,
     BATCH_SLICE_TRANSFERS,
-    BATCH_TRANSFERS_MAX,
     BATCHES_AT_WORK_MAX,
     BATCHES_PER_MERCHANT_MAX,
     CLOCK_AHEAD_MS_MAX,
@@ -44,7 +42,6 @@ from holdfast.base.limits import (
 )
 from holdfast.base.money import ASSETS
 from holdfast.domains.instruments import PayerNotFound
-from holdfast.domains.ledger.errors import BatchTooLarge
 from holdfast.domains.ledger.model import NewAccount, NewTransfer, Outcome
 from holdfast.domains.ledger.operations import Columns
 from holdfast.domains.merchants import Caller, MerchantNotFound, Right
@@ -52,7 +49,6 @@ from holdfast.flows import transfer as flow
 
 OPERATION: Final = "POST /v1/transfers/batch"
 _OK: Final = 200
-_TOGETHER_MAX: Final = min(BATCH_ITEMS_MAX, BATCH_TRANSFERS_MAX)
 _POSTED: Final = int(Outcome.POSTED)
 _EXISTS: Final = int(Outcome.EXISTS)
 _FAILED: Final = int(Outcome.LINKED_TRANSFER_FAILED)
@@ -88,10 +84,6 @@ async def create(api: Api, authorization: str | None, key: str | None, body: byt
     caller = await api.caller(authorization, Right.MOVE_MONEY)
     held = ticket(caller, key, OPERATION, body)
     asked = read_transfers(body)
-    if asked.all_or_none is True and len(asked.transfers) > _TOGETHER_MAX:
-        raise BatchTooLarge(
-            f"With all_or_none, a batch has at most {_TOGETHER_MAX} transfers: as many as one commit takes."
-        )
     _check_metadata(asked.transfers)
     batch = _Batch(api, caller, asked)
     subject = public("tb", api.app.ids.new())
@@ -342,7 +334,7 @@ class _Owners:
     summary="Move money many times",
     description=(
         "Makes the transfers in order and tells what became of each: one that is refused does not stop "
-        f"those after it, unless `all_or_none` is true, which at most {_TOGETHER_MAX} transfers may be. "
+        "those after it, unless `all_or_none` is true. "
         "Answers 200 also when all are refused."
     ),
 )

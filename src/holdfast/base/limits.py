@@ -45,11 +45,11 @@ PAGE_ROWS_MAX: Final = 100
 LINKED_TRANSFERS_MAX: Final = 16
 """Transfers in one linked chain: they succeed or fail together."""
 
-BATCH_TRANSFERS_MAX: Final = 8192
+BATCH_TRANSFERS_MAX: Final = 10_000
 """Transfers in one commit: bounds the time that the batch holds its locks."""
 
 BATCH_ITEMS_MAX: Final = 10_000
-"""Transfers in one request to `/v1/transfers/batch`; all or none is had for as many as one commit takes."""
+"""Transfers in one request to `/v1/transfers/batch`: as many as one commit takes, for all or none."""
 
 BATCH_BODY_BYTES_MAX: Final = 8 * 1024 * 1024
 """The body of such a request: 800 bytes for each transfer. Larger is refused before it is read."""
@@ -239,8 +239,8 @@ SETTLEMENT_PAGES_MAX: Final = 1_000
 LEASE_MARGIN_S: Final = 6.0
 """By how much a payment's lease outlasts the longest call to a rail: the commits around that call."""
 
-FORWARD_FRAME_BYTES_MAX: Final = 16 * 1024 * 1024
-"""One call to the ledger's writer, or its answer: 8192 transfers with 2 KB of metadata each."""
+FORWARD_FRAME_BYTES_MAX: Final = 20 * 1024 * 1024
+"""One call to the ledger's writer, or its answer: 10,000 transfers with 2 KB of metadata each."""
 
 FORWARD_ROWS_MAX: Final = 4096
 """Rows, and guards, of one forwarded unit: far more than a payment writes."""

@@ -126,7 +126,7 @@ LEDGER_FULL: Final = QuickCounter(
 )
 LEDGER_BATCH: Final = QuickHistogram(
     "holdfast_ledger_batch_transfers", "Transfers in one commit; their sum is all that were committed here.",
-    (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 4096, 8192),
+    (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000),
 )  # fmt: skip
 LEDGER_COMMIT_S: Final = QuickHistogram(
     "holdfast_ledger_commit_seconds", "Time to decide a batch and to commit it durably.", _LATENCY_S

@@ -30,8 +30,9 @@ def _snapshot(tx: Transaction, _: Sequence[Any]) -> Reply:
     snapshots = tx.scan("snapshots")
     if not snapshots:
         return Reply()
-    newest, _ = max(snapshots)
-    return Reply([(seq, snapshots[seq, part][2]) for seq, part in sorted(snapshots) if seq == newest])
+    newest = max(snapshots)
+    parts = [(part, payload) for (seq, part), payload in tx.scan("snapshot parts").items() if seq == newest]
+    return Reply([(newest, payload) for _, payload in [(0, snapshots[newest][2]), *sorted(parts)]])
 
 
 def _accounts(tx: Transaction, parameters: Sequence[Any]) -> Reply:
@@ -144,18 +145,27 @@ def _mark(tx: Transaction, parameters: Sequence[Any]) -> Reply:
 
 
 def _keep_snapshot(tx: Transaction, parameters: Sequence[Any]) -> Reply:
-    seq, part, batch, at, payload = parameters
-    tx.lock("snapshots", (seq, part))
-    if tx.get("snapshots", (seq, part)) is None:
-        tx.put("snapshots", (seq, part), (batch, at, bytes(payload)))
+    seq, batch, at, payload = parameters
+    tx.lock("snapshots", seq)
+    if tx.get("snapshots", seq) is None:
+        tx.put("snapshots", seq, (batch, at, bytes(payload)))
+    return Reply()
+
+
+def _keep_part(tx: Transaction, parameters: Sequence[Any]) -> Reply:
+    seq, part, payload = parameters
+    tx.lock("snapshot parts", (seq, part))
+    if tx.get("snapshot parts", (seq, part)) is None:
+        tx.put("snapshot parts", (seq, part), bytes(payload))
     return Reply()
 
 
 def _drop_snapshots(tx: Transaction, _: Sequence[Any]) -> Reply:
-    kept = sorted({seq for seq, _ in tx.scan("snapshots")})[-2:]
-    for seq, part in list(tx.scan("snapshots")):
-        if seq not in kept:
-            tx.put("snapshots", (seq, part), None)
+    for old in sorted(tx.scan("snapshots"))[:-2]:
+        tx.put("snapshots", old, None)
+        for seq, part in list(tx.scan("snapshot parts")):
+            if seq == old:
+                tx.put("snapshot parts", (seq, part), None)
     return Reply()
 
 
@@ -224,6 +234,7 @@ def reading() -> dict[str, Meaning]:
         lookup._EARLY: _early,
         behind._MARK: _mark,
         behind._SNAPSHOT: _keep_snapshot,
+        behind._PART: _keep_part,
         behind._OLD_SNAPSHOTS: _drop_snapshots,
         behind._NEWEST_SNAPSHOT: _newest_snapshot,
         behind._SEGMENTS: _all_segments,

@@ -12,7 +12,7 @@ A decision is applied at once, and taken back by `undo` when its commit does not
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -29,7 +29,6 @@ from holdfast.domains.ledger.rules import chain
 from holdfast.domains.ledger.rules.places import Places
 from holdfast.domains.ledger.rules.plan import Flags, Integers, Plan
 from holdfast.domains.ledger.rules.rulebook import (
-    BALANCING_NUMBERS,
     CREDITS_BOUND,
     DEBITS_BOUND,
     KEPT,
@@ -41,31 +40,12 @@ from holdfast.domains.ledger.rules.rulebook import (
     Rulebook,
 )
 from holdfast.domains.ledger.rules.seen import Seen
+from holdfast.domains.ledger.rules.standing import POSTING, Extra, Standing, all_of, change, extras_of
 
 _PLACES_MIN: Final = 1024
-_POSTING: Final = tuple(KIND_NUMBERS[kind] for kind in ("posted", "post_pending", "settle_pending"))
-"""The kinds that add their amount to the posted sums, as numbers."""
 
 
 NOT_LOOKED: Final = Looked()
-
-
-@dataclass(frozen=True, slots=True)
-class Extra:
-    """What only some transfers have; `metadata` is its canonical JSON. `settles`: True or None."""
-
-    balancing: int | None
-    asked: int | None
-    held: int | None
-    pending_id: UUID | None
-    expires_at: datetime | None
-    over: int | None
-    settles: bool | None
-    metadata: str | None
-
-
-Standing = tuple[npt.NDArray[np.void], dict[int, Extra]]
-"""Transfers that stand, as they are hashed, and what only some of them have, by position."""
 
 
 @dataclass(slots=True, eq=False)
@@ -241,7 +221,7 @@ class Book:
             rows["amount"] = [amount for _, amount, _ in kept]
             rows["asset"] = plan.assets_each[stands]
             rows["kind"] = [KIND_NUMBERS[t.kind] for t in transfers]
-        extras = _extras(transfers, [amount for _, amount, _ in kept], held) if plan.extras else {}
+        extras = extras_of(transfers, [amount for _, amount, _ in kept], held) if plan.extras else {}
         return Decided(plan, answers, rows, extras, refused, places, sums.added, sums.entries, [])
 
     def _rulebook(self, plan: Plan, walked: Sequence[bool], doubtful: set[int], looked: Looked) -> Rulebook:
@@ -413,7 +393,7 @@ class Book:
             return
         self.sums[2, debit] -= held
         self.sums[3, credit] -= held
-        if kind in _POSTING:
+        if kind in POSTING:
             self.sums[0, debit] += amount
             self.sums[1, credit] += amount
         if pending_id is not None:
@@ -426,14 +406,6 @@ def expiry_id(pending: UUID) -> TransferId:
     The same whoever notices, and near the hold's own in time.
     """
     return TransferId(UUID(int=pending.int ^ ((1 << 62) - 1)))
-
-
-def change(row: np.void, extra: Extra | None) -> tuple[int, int]:
-    """Return what a transfer adds to the posted and to the pending sum on each of its sides."""
-    kind, amount = int(row["kind"]), int(row["amount"])
-    held = extra.held or 0 if extra is not None else 0
-    posted = amount if kind in _POSTING else 0
-    return posted, amount if kind == KIND_NUMBERS["pending"] else -held
 
 
 def _walked(plan: Plan, looked: Looked, doubtful: set[int]) -> list[bool]:
@@ -462,41 +434,3 @@ def _walked(plan: Plan, looked: Looked, doubtful: set[int]) -> list[bool]:
             position += 1
         result.append(needed)
     return result
-
-
-def all_of(plan: Plan) -> Standing:
-    """Return the transfers of a plain batch, all of them, as they are hashed and stored."""
-    rows = np.zeros(plan.touched.count, chain.FIXED)
-    rows["id"] = np.frombuffer(plan.raw_ids, "V16")
-    rows["code"] = plan.codes()
-    rows["debit"], rows["credit"] = plan.touched.keys[0::2], plan.touched.keys[1::2]
-    rows["amount"] = plan.amounts
-    rows["asset"] = plan.assets_each
-    rows["kind"] = plan.holds > 0  # KIND_NUMBERS: 0 posted, 1 pending
-    return rows, _extras(plan.transfers, plan.amounts.tolist(), {}) if plan.extras else {}
-
-
-def _extras(
-    transfers: Sequence[NewTransfer], amounts: Sequence[int], held: Mapping[int, int]
-) -> dict[int, Extra]:
-    """Return what only some transfers have, by position. `held`: what those at these positions release."""
-    found = {}
-    for position, t in enumerate(transfers):
-        extra = _extra(t, amounts[position], held.get(position))
-        if extra is not None:
-            found[position] = extra
-    return found
-
-
-def _extra(t: NewTransfer, amount: int, held: int | None) -> Extra | None:
-    asked = None if t.amount_minor == amount else -1 if t.amount_minor is None else t.amount_minor
-    balancing = BALANCING_NUMBERS[t.balancing]
-    if (
-        balancing is None and asked is None and held is None and t.pending_id is None
-        and t.expires_at is None and not t.over_minor and not t.metadata
-    ):  # fmt: skip
-        return None
-    metadata = chain.canonical(t.metadata) if t.metadata else None
-    return Extra(
-        balancing, asked, held, t.pending_id, t.expires_at, t.over_minor or None, t.settles or None, metadata
-    )

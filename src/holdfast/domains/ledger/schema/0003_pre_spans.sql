@@ -3,7 +3,7 @@
 
 alter table ledger.segments add column span integer;
 update ledger.segments set span = number where marked;
-alter table ledger.segments add constraint segments_span check (marked = (span is not null) and span <= number);
+alter table ledger.segments add constraint segments_span check (marked = (span is not null) and span <= number) not valid;
 comment on column ledger.segments.marked is 'Whether each account that it touches has a mark at or after its last transfer there, and not behind its span. Then so have all segments before it.';
 comment on column ledger.segments.span is 'First of the segments that were marked together with it, which may be itself; null while it is not marked.';
 

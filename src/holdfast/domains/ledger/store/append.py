@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.domains.ledger.rules import chain
-from holdfast.domains.ledger.rules.book import Decided, Extra, Standing
+from holdfast.domains.ledger.rules.book import Decided
+from holdfast.domains.ledger.rules.standing import Extra, Standing
 from holdfast.platform import arrays
 from holdfast.platform.arrays import Packed
 from holdfast.platform.exchange import Command

@@ -28,12 +28,12 @@ select * from unnest(%b::bigint[], %b::bigint[], %b::bigint[], %b::bigint[], %b:
                      %b::bigint[])
 on conflict do nothing"""
 _SNAPSHOT: Final = """
-insert into ledger.snapshots (seq, part, batch, at, payload) values (%b, %b, %b, %b, %b)
-on conflict do nothing"""
+insert into ledger.snapshots (seq, batch, at, payload) values (%b, %b, %b, %b) on conflict do nothing"""
+_PART: Final = "insert into ledger.snapshot_parts values (%b, %b, %b) on conflict do nothing"
 _NEWEST_SNAPSHOT: Final = "select at from ledger.snapshots order by seq desc limit 1"
 _OLD_SNAPSHOTS: Final = """
 delete from ledger.snapshots
-where seq < (select distinct seq from ledger.snapshots order by seq desc offset 1 limit 1)"""
+where seq < (select seq from ledger.snapshots order by seq desc offset 1 limit 1)"""
 _SEGMENTS: Final = """
 select number, indexed, marked, last_seq from ledger.segments order by number"""
 _OPEN: Final = "select ledger.open_segment_v1(%b, %b, %b)"
@@ -76,9 +76,11 @@ async def write_snapshot(connection: Connection, head: Head, payload: bytes) -> 
     """Keep a snapshot and drop all but the last two."""
     view = memoryview(payload)
     async with connection.transaction():
-        for part, start in enumerate(range(0, len(payload), _PART_BYTES)):
-            some = bytes(view[start : start + _PART_BYTES])
-            await connection.execute(_SNAPSHOT, (head.seq, part, head.batch, head.at, some), binary=True)
+        first = head.seq, head.batch, head.at, bytes(view[:_PART_BYTES])
+        await connection.execute(_SNAPSHOT, first, binary=True)
+        for part, start in enumerate(range(_PART_BYTES, len(payload), _PART_BYTES), 1):
+            more = head.seq, part, bytes(view[start : start + _PART_BYTES])
+            await connection.execute(_PART, more, binary=True)
         await connection.execute(_OLD_SNAPSHOTS)
 
 

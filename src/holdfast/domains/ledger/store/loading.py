@@ -20,7 +20,11 @@ from holdfast.platform.exchange import Rows, exchange
 
 _HEAD: Final = "select epoch, commits, batch, seq, at, hash from ledger.head"
 _SNAPSHOT: Final = """
-select seq, payload from ledger.snapshots where seq = (select max(seq) from ledger.snapshots) order by part"""
+select s.seq, p.payload from (select * from ledger.snapshots order by seq desc limit 1) s
+cross join lateral (
+    select 0 as part, s.payload union all
+    select part, payload from ledger.snapshot_parts where seq = s.seq
+) p order by p.part"""
 _ACCOUNTS: Final = """
 select array_agg(number), array_agg(asset::bigint), array_agg(rule::bigint) from (
     select number, asset, rule from ledger.accounts

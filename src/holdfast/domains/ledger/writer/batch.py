@@ -12,9 +12,10 @@ import numpy as np
 
 from holdfast.base.ids import AccountId
 from holdfast.domains.ledger.model import Balance, Group, Outcome, Posting, Unit, UnitOutcome
-from holdfast.domains.ledger.rules.book import Book, Decided, Standing, all_of
+from holdfast.domains.ledger.rules.book import Book, Decided
 from holdfast.domains.ledger.rules.columns import ColumnOutcomes, ColumnPlan, Columns
 from holdfast.domains.ledger.rules.plan import Plan
+from holdfast.domains.ledger.rules.standing import Standing, all_of
 from holdfast.domains.ledger.store import append
 from holdfast.platform import arrays
 from holdfast.platform.exchange import Command, Rows

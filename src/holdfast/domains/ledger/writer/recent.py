@@ -18,8 +18,8 @@ import numpy.typing as npt
 from holdfast.base.ids import AccountId
 from holdfast.base.limits import SEGMENT_TRANSFERS_MAX
 from holdfast.domains.ledger.model import Balance, Newest
-from holdfast.domains.ledger.rules.book import Extra, change
 from holdfast.domains.ledger.rules.plan import Integers
+from holdfast.domains.ledger.rules.standing import Extra, change
 from holdfast.domains.ledger.store.segments import first_of, segment_of
 
 _AT_ONCE: Final = 1 << 18

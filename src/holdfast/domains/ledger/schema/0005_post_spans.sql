@@ -1,0 +1,1 @@
+alter table ledger.segments validate constraint segments_span;
