@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -105,12 +106,15 @@ class Books:
             left = work._current
             await work._open_segment(connection, left + 1)
             work._advance()
+            marked = work._span > left
 
         async def sealed() -> bool:
             async with self.database.connection() as connection:
                 row = await (
                     await connection.execute(
-                        "select marked and indexed from ledger.segments where number = %s", (left,)
+                        "select marked = %s and indexed and last_seq is not null from ledger.segments "
+                        "where number = %s",
+                        (marked, left),
                     )
                 ).fetchone()
                 return bool(row and row[0])
@@ -120,6 +124,12 @@ class Books:
 
 @pytest.fixture
 async def books(dsn: str, database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Books]:
+    async with written(dsn, database, monkeypatch) as made:
+        yield made
+
+
+@asynccontextmanager
+async def written(dsn: str, database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Books]:
     monkeypatch.setattr(behind, "SNAPSHOT_TRANSFERS", 60)
     seed = Random().randrange(10**9)
     print(f"seed {seed}")
@@ -174,6 +184,33 @@ def last_at(dsn: str, segment: int) -> datetime:
     assert row is not None
     found: datetime = row[0]
     return found
+
+
+async def test_segments_that_were_marked_together_are_archived_one_by_one(
+    dsn: str, database: Database, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(behind, "_FEW_MARKS", 0)
+    monkeypatch.setattr(behind, "_TRANSFERS_TO_A_MARK", 10**9)
+    monkeypatch.setattr(behind, "_SPAN_SEGMENTS_MAX", 3)
+    spans = "select array_agg(span order by number) from ledger.segments"
+    async with written(dsn, database, monkeypatch) as books:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            assert connection.execute(spans).fetchone() == ([0, 0, 0, None, None],)
+            assert verify(dsn).findings == []
+            before = await queries.balances(database, NUMBERS)
+            older = [await queries.balances(database, NUMBERS, at=at) for at in books.ends]
+            with pytest.raises(psycopg.errors.RaiseException, match="still needed"):
+                connection.execute("select ledger.drop_segment_v1(0)")
+            first = await moved(books, folder, before=last_at(dsn, 1))
+            assert [done.segment for done in first.done] == [0]
+            assert connection.execute(spans).fetchone() == ([1, 1, None, None],)
+            assert verify(dsn).findings == []
+            assert verify(dsn, archive=folder).findings == []
+            assert [done.segment for done in (await moved(books, folder)).done] == [1, 2]
+        assert await queries.balances(database, NUMBERS) == before
+        assert [await queries.balances(database, NUMBERS, at=at) for at in books.ends[2:]] == older[2:]
+        assert await queries.balances(database, NUMBERS) == await books.memory.balances(NUMBERS)
+        assert verify(dsn, archive=folder).findings == []
 
 
 async def test_every_answer_is_what_it_was_and_nothing_is_posted_twice(books: Books, folder: Path) -> None:
