@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from holdfast.api.context import Reply
+from holdfast.api.once import Ticket, claimed_first
+from holdfast.base.errors import OutcomeUnknown
 from holdfast.base.ids import PaymentId, public
 from holdfast.base.money import Money, asset
-from holdfast.domains.ledger.model import Unit
+from holdfast.domains.ledger.errors import AccountMissing, WriterAway
+from holdfast.domains.ledger.model import Unit, UnitOutcome
 from holdfast.domains.payments.model import Method, NewPayment
 from holdfast.flows import pay
 from holdfast.platform import idempotency
@@ -252,3 +258,24 @@ async def test_the_first_answer_stays(dsn: str) -> None:
         assert kept.answer == idempotency.StoredAnswer(201, b"first")
     finally:
         await app.close()
+
+
+@pytest.mark.parametrize("refused", [False, True])
+async def test_when_the_answer_cannot_be_kept_nobody_says_that_nothing_has_moved(refused: bool) -> None:
+    class NoMoreAnswers:
+        async def submit(self, unit: Unit) -> UnitOutcome:
+            if unit.guards:
+                return UnitOutcome("committed")
+            raise WriterAway
+
+    async def work(_: str, again: bool) -> Reply:
+        assert not again
+        if refused:
+            raise AccountMissing
+        return Reply(201, b"{}")
+
+    app: Any = SimpleNamespace(app=SimpleNamespace(lane=NoMoreAnswers()))
+    held = Ticket("merchant", "key", b"fingerprint")
+    claim = idempotency.claim("merchant", "key", b"fingerprint", "tr_1", datetime.now(UTC))
+    with pytest.raises(OutcomeUnknown, match="same Idempotency-Key"):
+        await claimed_first(app, held, "tr_1", work).do(claim, held)

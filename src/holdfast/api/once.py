@@ -20,7 +20,7 @@ from typing import Final
 
 from holdfast.api.context import Api, Reply, encode
 from holdfast.api.errors import MerchantOverloaded, problem
-from holdfast.base.errors import Refused, Unavailable
+from holdfast.base.errors import OutcomeUnknown, Refused, Unavailable
 from holdfast.base.limits import IDEMPOTENCY_IN_PROGRESS_S, IDEMPOTENCY_KEY_CHARS_MAX
 from holdfast.base.values import quick
 from holdfast.domains.ledger.model import Unit
@@ -165,7 +165,12 @@ def claimed_first(
         except Refused as refusal:
             written = problem(refusal)
             said = Reply(written.status, encode(written))
-        await api.app.lane.submit(Unit(writes=(held.answer(kept(said)),)))
+        try:
+            await api.app.lane.submit(Unit(writes=(held.answer(kept(said)),)))
+        except Unavailable as error:  # which says that nothing has moved: but the work is done
+            raise OutcomeUnknown(
+                "It may be done; its answer could not be kept. Send it again with the same Idempotency-Key."
+            ) from error
         return said
 
     async def do(claim: Guard, _: Ticket) -> Reply:
