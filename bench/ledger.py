@@ -12,7 +12,8 @@ rounds' own ratios.
 each as lists of objects or as arrays, with 100, 1,000 or 10,000 transfers to a commit, by two or three
 callers, each waiting for its answer before it posts again. Then, once each: bulk for long, with what reading
 and the indexes of the history do meanwhile; and a writer that is killed, with a million accounts. Marks,
-history and hash chain are on: they cannot be switched off.
+history and hash chain are on: they cannot be switched off. Where HOLDFAST_BENCH_TIGERBEETLE names a server,
+the uniform workload runs there too.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from rich.progress import Progress
 
 from bench.ledger_books import AWAITING, CALLERS, SETTINGS, Books, Measured, TpcB, server
 from bench.ledger_http import over_http
+from bench.ledger_tigerbeetle import BATCH as RIVALS_BATCH
+from bench.ledger_tigerbeetle import Rival, address
 from bench.report import report
 from holdfast.base.errors import OutcomeUnknown
 from holdfast.base.limits import BATCH_TRANSFERS_MAX
@@ -87,6 +90,10 @@ async def run(settings: Settings) -> None:
         progress.update(task, description="filling", total=settings.large_transfers, completed=0)
         large = Books(postgres, "large", settings.large_accounts, settings.seed + 1)
         await large.fill(settings.large_transfers, lambda count: progress.advance(task, count))
+        rival = Rival(address(), settings.small_accounts, settings.seed) if address() else None
+        against = Measured()
+        if rival is not None:
+            await rival.open()
         measured = {kind: Measured() for kind in KINDS}
         rates: list[float] = []
         progress.update(task, description="rounds", total=settings.rounds * (len(KINDS) + 1), completed=0)
@@ -103,6 +110,10 @@ async def run(settings: Settings) -> None:
                     measure = books.lists if how == "lists" else books.arrays
                     await measure(into, size, settings.seconds, hot=name == "hot")
                 progress.advance(task)
+            if rival is not None:
+                await rival.measure(against, settings.seconds)
+        if rival is not None:
+            await rival.close()
         progress.update(task, description="bulk for long", total=settings.sustained, completed=0)
         long = await sustained(small, settings.sustained, lambda count: progress.advance(task, count))
         progress.update(task, description="over HTTP", total=None)
@@ -112,7 +123,7 @@ async def run(settings: Settings) -> None:
         progress.update(task, description="verifying")
         proofs = [verify(books.dsn) for books in (small, large)]
     rate = proofs[-1].transfers / proofs[-1].seconds
-    _report(settings, rates, measured, long, http_rate, back_s, rate, all(p.sound for p in proofs))
+    _report(settings, rates, measured, against, long, http_rate, back_s, rate, all(p.sound for p in proofs))
 
 
 async def sustained(books: Books, transfers: int, tick: Callable[[int], None]) -> Sustained:
@@ -137,10 +148,10 @@ async def sustained(books: Books, transfers: int, tick: Callable[[int], None]) -
             while not over.is_set():
                 account = traffic.accounts[len(found.balance_ms) * 7919 % len(traffic.accounts)]
                 started = time.perf_counter()
-                await queries.balances(database, [account])
+                await queries.balances(database, [account], memory=seat)
                 found.balance_ms.append((time.perf_counter() - started) * 1000)
                 started = time.perf_counter()
-                await queries.statement(database, account)
+                await queries.statement(database, account, memory=seat)
                 found.statement_ms.append((time.perf_counter() - started) * 1000)
                 await asyncio.sleep(0.5)
 
@@ -200,8 +211,8 @@ def _ratio(one: list[float], other: list[float]) -> float:
 
 
 def _report(
-    settings: Settings, tpcb: list[float], measured: dict[Kind, Measured], long: Sustained, http_rate: float,
-    back_s: float, verify_rate: float, sound: bool,
+    settings: Settings, tpcb: list[float], measured: dict[Kind, Measured], against: Measured, long: Sustained,
+    http_rate: float, back_s: float, verify_rate: float, sound: bool,
 ) -> None:  # fmt: skip
     def rates(name: str, how: str, size: int) -> list[float]:
         return measured[name, how, size].rates
@@ -254,6 +265,12 @@ def _report(
         row = (name, how, per, f"{m.rate:,.0f}", f"{_ratio(m.rates, tpcb):.1f}", f"{p50:.1f}", f"{p99:.1f}")
         table.append((*row, f"{wal:.0f}"))
         figures |= {f"{name}_{how}_{size}_per_s": m.rate, f"{name}_{how}_{size}_wal_bytes": wal}
+    if against.rates:
+        ratios["vs_tigerbeetle"] = _ratio(rates("uniform", "arrays", BULK), against.rates)
+        figures["tigerbeetle_per_s"] = against.rate
+        p50, p99 = against.percentile(0.5), against.percentile(0.99)
+        row = ("TigerBeetle, uniform", "lists", f"{RIVALS_BATCH:,}", f"{against.rate:,.0f}")
+        table.append((*row, f"{_ratio(against.rates, tpcb):.1f}", f"{p50:.1f}", f"{p99:.1f}", ""))
     report(
         "ledger", ratios=ratios, figures=figures, table=table,
         notes=[
