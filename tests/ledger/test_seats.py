@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -29,7 +31,9 @@ from holdfast.domains.ledger.model import Group, NewAccount, NewTransfer, Outcom
 from holdfast.domains.ledger.operations import PostgresLedger, Seat
 from holdfast.domains.ledger.store import seats
 from holdfast.domains.ledger.verify import verify
-from holdfast.platform.db import Database
+from holdfast.domains.ledger.writer import seat as seat_module
+from holdfast.platform.db import Database, DatabaseUnavailable
+from tests.support.waiting import until_async
 
 WORLD, SHOP = AccountId(1), AccountId(2)
 SERVES_WITHIN_S = 8.0
@@ -235,3 +239,35 @@ async def test_a_writer_that_others_cannot_reach_yet_serves_its_own_process_and_
     for seat in (other, writer):
         await seat.close()
     await database.close()
+
+
+async def test_a_database_that_is_away_is_logged_once_and_not_at_each_try(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(seat_module, "_log", SimpleNamespace(warning=lambda what, **_: said.append(what)))
+    monkeypatch.setattr(seat_module, "WRITER_RENEW_S", 0.01)
+    tries = 0
+
+    class Away:
+        async def dedicated(self, *_: str) -> object:
+            nonlocal tries
+            tries += 1
+            raise DatabaseUnavailable
+
+    away: Any = Away()
+    seat = Seat(away)
+    seat.open()
+
+    async def tried() -> bool:
+        return tries >= 5
+
+    await until_async(tried, "it was tried again and again", every_s=0.01)
+    assert said == ["the ledger's seat waits"]
+    seat._silent_until = 0.0
+    await until_async(lambda: _longer(said, 1), "and is said again when it goes on for long", every_s=0.01)
+    await seat.close()
+
+
+async def _longer(said: list[str], than: int) -> bool:
+    return len(said) > than

@@ -211,8 +211,7 @@ async def names_of(
 ) -> dict[AccountId, str]:
     """Return the names of accounts by number: of those that have these names, or these numbers."""
     async with database.connection() as connection:
-        found = await reading.accounts(connection, numbers=numbers, codes=names)
-    return {view.number: view.code for view in found}
+        return await reading.names(connection, numbers, names)
 
 
 async def accounts(

@@ -82,6 +82,7 @@ from ledger.accounts a cross join lateral (
 ) m group by a.asset"""
 _ACCOUNTS: Final = """
 select number, code, asset, rule, closed, limit_minor, opened_at from ledger.accounts"""
+_NAMES: Final = "select number, code from ledger.accounts"
 _THESE: Final = " where number = any (%b::bigint[]) or code = any (%b::text[]) order by code"
 _AFTER: Final = " where code > %s and code >= %s and starts_with(code, %s) order by code limit %s"
 _RULE_NAMES: Final[dict[int, Rule]] = {number: rule for rule, number in RULE_NUMBERS.items()}
@@ -151,6 +152,16 @@ async def accounts(
         _ACCOUNTS + _THESE, (arrays.bigints(numbers), arrays.column("text", codes)), binary=True
     )
     return await _views(connection, await cursor.fetchall())
+
+
+async def names(
+    connection: Connection, numbers: Sequence[AccountId], codes: Sequence[str]
+) -> dict[AccountId, str]:
+    """Return the names of accounts by number: of those with these numbers, or these names."""
+    cursor = await connection.execute(
+        _NAMES + _THESE, (arrays.bigints(numbers), arrays.column("text", codes)), binary=True
+    )
+    return {AccountId(number): code for number, code in await cursor.fetchall()}
 
 
 async def accounts_after(connection: Connection, prefix: str, after: str, limit: int) -> list[AccountView]:

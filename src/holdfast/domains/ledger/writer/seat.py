@@ -61,6 +61,8 @@ _log: Final = logger(__name__)
 _SESSION: Final = "holdfast ledger seat"
 _REMEMBERED_S: Final = 0.5
 """How long the writer's memory is waited for; the tables say the same."""
+_SILENCE_S: Final = 30.0
+"""How long nothing is logged of a seat that still waits."""
 _SOCKET_PATH_BYTES_MAX: Final = 100
 """Longest path of a socket that every system takes."""
 T = TypeVar("T")
@@ -90,6 +92,7 @@ class Seat:
         self._folder = folder
         self._patience_s = patience_s
         self._empty_since: float | None = None
+        self._silent_until = 0.0
         self._own_folder: tempfile.TemporaryDirectory[str] | None = None
         self._batch_transfers_max = batch_transfers_max
         self._door: Door | None = None
@@ -241,10 +244,11 @@ class Seat:
                     if connection is None or connection.closed:
                         connection = await self._database.dedicated(_SESSION, "-c synchronous_commit=off")
                     await self._round(connection)
+                    self._silent_until = 0.0
                 except (psycopg.Error, HoldfastError, OSError) as error:
                     if is_cancelled():
                         raise asyncio.CancelledError from error
-                    _log.warning("the ledger's seat waits", why=str(error))
+                    self._say_that_it_waits(error)
                 self._hurry.clear()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(WRITER_RENEW_S):
@@ -254,6 +258,13 @@ class Seat:
                 if self._epoch and not connection.closed:
                     await self._leave(connection)
                 await connection.close()
+
+    def _say_that_it_waits(self, error: BaseException) -> None:
+        """Log it when it begins, and now and then while it goes on."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._silent_until:
+            self._silent_until = now + _SILENCE_S
+            _log.warning("the ledger's seat waits", why=str(error))
 
     async def _hurried(self) -> None:
         """Wait until somebody waits for a door, or the lane has ended."""
