@@ -153,7 +153,7 @@ class Behind:
         """Take note of a batch that was committed."""
         self._count += len(decided.rows)
         self._seq, self._at = head.seq, head.at
-        if not self._segments[self._current]:
+        if len(decided.rows) and not self._segments[self._current]:
             self.recent.add(decided.rows, decided.extras, head.seq + 1 - len(decided.rows))
         if self._marks_count < _MARKS_MAX:
             self._add(book.marks(decided, head.seq))
