@@ -106,7 +106,12 @@ class SequentialLedger:
             for t2 in chain:
                 if t2.id not in made_before:
                     self.made.pop(t2.id, None)
-            answers = [(Outcome.LINKED_TRANSFER_FAILED, 0) if a[0] is Outcome.POSTED else a for a in answers]
+            answers = [
+                (Outcome.LINKED_TRANSFER_FAILED, 0)
+                if a[0] in (Outcome.POSTED, Outcome.EXISTS) and t.id not in made_before
+                else a
+                for t, a in zip(chain, answers, strict=False)
+            ]
             for rest in chain[position + 1 :]:
                 answers.append(self.same_as_before(rest) or (Outcome.LINKED_TRANSFER_FAILED, 0))
             break

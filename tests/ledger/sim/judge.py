@@ -224,7 +224,7 @@ class Judge:
         low = -1
         for span, numbers in spans.items():
             holds(numbers[0] == span, "a span begins with its first segment")
-            end = tables["segments"][numbers[-1]].last_seq
+            end = (numbers[-1] + 1 << self.world.segment_bits) - 1
             last: dict[int, int] = {}
             for seq, t in sorted(tables.get("transfers", {}).items()):
                 if low < seq <= end:

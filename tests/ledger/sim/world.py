@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from holdfast.base.limits import LEDGER_DEADLINE_S
 from holdfast.domains.ledger.operations import Seat
+from holdfast.domains.ledger.store import segments
 from holdfast.domains.ledger.writer.lane import Lane
 from holdfast.drills.virtual_time import EPOCH
 from holdfast.platform.db import Database
@@ -151,12 +152,14 @@ class World:
         """How long each seat took to close; None: longer than it may."""
         self.last: Lane | None = None
         """The lane of the last writer."""
+        self.segment_bits = segments.SEGMENT_BITS
         self.commits: list[Commit] = []
         """Everything committed until then, in order."""
 
     def run(self, storm: Callable[[World], Awaitable[None]]) -> World:
         """Live through it."""
         with small(self.random) as self.decisions, quiet(self.alarms, self._said):
+            self.segment_bits = segments.SEGMENT_BITS
             self.loop.set_exception_handler(self._alarm)
             try:
                 self.loop.run_until_complete(self._live(storm))

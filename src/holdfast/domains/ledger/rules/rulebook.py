@@ -218,11 +218,14 @@ class Rulebook:
             if decision[0] is Outcome.POSTED:
                 made.append(t)
             broken = not decision[0].moved
+            if broken:  # before the rest is asked about: an id of the chain does not exist any more
+                for one in reversed(made):
+                    self._undo(one)
         if broken:
-            for t in reversed(made):
-                self._undo(t)
+            undone = {t.id for t in made}
             decisions = [
-                (Outcome.LINKED_TRANSFER_FAILED, 0) if d[0] is Outcome.POSTED else d for d in decisions
+                (Outcome.LINKED_TRANSFER_FAILED, 0) if d[0].moved and t.id in undone else d
+                for t, d in zip(chain, decisions, strict=True)
             ]
         if unfinished and decisions[-1][0] is not Outcome.EXISTS:
             decisions[-1] = (Outcome.LINKED_CHAIN_OPEN, 0)

@@ -93,6 +93,7 @@ class Seat:
         self._patience_s = patience_s
         self._empty_since: float | None = None
         self._silent_until = 0.0
+        self._closed = False
         self._own_folder: tempfile.TemporaryDirectory[str] | None = None
         self._batch_transfers_max = batch_transfers_max
         self._door: Door | None = None
@@ -120,7 +121,7 @@ class Seat:
 
     def open(self) -> None:
         """Begin to look after the seat, without waiting for the first use. In a running event loop."""
-        if self._task is None:
+        if self._task is None and not self._closed:
             figures.show(lambda: self.lane, lambda: self._epoch or self._followed)
             self._task = asyncio.get_running_loop().create_task(self._keep())
 
@@ -200,6 +201,8 @@ class Seat:
         until = loop.time() + deadline_s
         self.open()
         while True:
+            if self._closed:
+                raise WriterAway
             door = self._door
             if door is not None:
                 try:
@@ -215,14 +218,16 @@ class Seat:
         self._hurry.set()
         try:
             async with asyncio.timeout(left_s):
-                while self._door is door:
+                while self._door is door and not self._closed:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
             raise WriterAway from None
 
     async def close(self) -> None:
-        """Commit what is waiting, and leave the seat to another."""
+        """Commit what is waiting, and leave the seat to another, for good: who still waits is told so."""
+        self._closed = True
+        self._changed.set()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
