@@ -231,7 +231,9 @@ class World:
 
     async def _wait_for_answers(self) -> None:
         until = self.loop.time() + 2 * LEDGER_DEADLINE_S + 2
-        while self.loop.time() < until and (any(map(waits, self.asking.calls)) or self._busy()):
+        while self.loop.time() < until and (
+            any(map(waits, self.asking.calls)) or self._busy() or self.writer() is None
+        ):
             await asyncio.sleep(0.25)
 
     def _busy(self) -> bool:

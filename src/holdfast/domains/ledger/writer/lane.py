@@ -59,6 +59,8 @@ class Lane:
         self._waiting_transfers = 0
         self._runner: asyncio.Task[None] | None = None
         self._under_way: list[Job] = []
+        self._told: Batch | None = None
+        """The batch that is committed, whose callers are told when the next one is on its way."""
         self._ahead: Batch | None = None
         self._sweeping: asyncio.TimerHandle | None = None
         self._turn = asyncio.Lock()
@@ -131,6 +133,8 @@ class Lane:
         """Answer those whose time is over: what waits has not moved, of what is under way nobody knows."""
         loop = asyncio.get_running_loop()
         now = loop.time()
+        if self._told is not None:
+            self._told.tell()  # the next one does not get away: it waits for something to be looked up
         waiting = (*self._queue, *(self._ahead.jobs if self._ahead else ()))
         for jobs, error in ((self._under_way, CommitUnknown), (waiting, WriterAway)):
             for job in jobs:
@@ -145,7 +149,7 @@ class Lane:
         batch = self._take()
         try:
             while batch.jobs and not self.committer.ended:
-                batch.on_sent = partial(self._sent, told)
+                batch.on_sent, self._told = partial(self._sent, told), told
                 self._under_way = batch.jobs
                 if self._changes:
                     told.tell()  # whoever is committed does not wait for accounts to change
@@ -155,7 +159,7 @@ class Lane:
                 told = batch
                 batch = self._next()
         finally:
-            self._runner = None
+            self._runner = self._told = None
             self._under_way = []
             told.tell()
             batch.tell()  # what is settled of one that broke off; the rest of it waits again

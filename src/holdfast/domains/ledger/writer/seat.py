@@ -35,7 +35,7 @@ from holdfast.base.limits import (
 )
 from holdfast.base.tasks import is_cancelled
 from holdfast.domains.ledger.checks import check_transfer
-from holdfast.domains.ledger.errors import ChainTooLong, WriterAway
+from holdfast.domains.ledger.errors import ChainTooLong, CommitUnknown, WriterAway
 from holdfast.domains.ledger.forward.calls import Door, Forwarder, Reception
 from holdfast.domains.ledger.model import (
     Balance,
@@ -66,6 +66,15 @@ _SILENCE_S: Final = 30.0
 _SOCKET_PATH_BYTES_MAX: Final = 100
 """Longest path of a socket that every system takes."""
 T = TypeVar("T")
+
+
+async def _in_time(work: Awaitable[None], left_s: float) -> None:
+    """Raises: `CommitUnknown` when it takes longer; it goes on, and to ask for the same again is harmless."""
+    try:
+        async with asyncio.timeout(left_s):
+            await work
+    except TimeoutError:
+        raise CommitUnknown from None
 
 
 class Seat:
@@ -161,15 +170,15 @@ class Seat:
 
     async def open_accounts(self, accounts: Sequence[NewAccount]) -> None:
         """Open accounts. Raises: `AccountExists`, `Unavailable`."""
-        await self._ask(lambda door, _: door.open_accounts(accounts), LEDGER_DEADLINE_S)
+        await self._change(lambda door: door.open_accounts(accounts))
 
     async def close_accounts(self, numbers: Sequence[AccountId], *, closed: bool) -> None:
         """Close or reopen accounts. Raises: `AccountMissing`, `Unavailable`."""
-        await self._ask(lambda door, _: door.close_accounts(numbers, closed), LEDGER_DEADLINE_S)
+        await self._change(lambda door: door.close_accounts(numbers, closed))
 
     async def set_limits(self, limits: Mapping[AccountId, int]) -> None:
         """Set credit limits. Raises: `AccountMissing`, `Unavailable`."""
-        await self._ask(lambda door, _: door.set_limits(limits), LEDGER_DEADLINE_S)
+        await self._change(lambda door: door.set_limits(limits))
 
     async def expire_due(self, limit: int) -> int:
         """Release, or settle, up to `limit` holds whose time is over, and return how many.
@@ -194,6 +203,9 @@ class Seat:
                 return await what(self._door)
         except (HoldfastError, TimeoutError):
             return None
+
+    async def _change(self, what: Callable[[Door], Awaitable[None]]) -> None:
+        await self._ask(lambda door, left_s: _in_time(what(door), left_s), LEDGER_DEADLINE_S)
 
     async def _ask(self, what: Callable[[Door, float], Awaitable[T]], deadline_s: float) -> T:
         """Ask whoever writes; as long as nothing was sent, wait for the next writer."""
