@@ -65,11 +65,15 @@ def test_ctrl_c_ends_what_runs_between_two_steps_and_is_told_to_the_caller() -> 
         finally:
             ended.append(name)
 
-    with pytest.raises(KeyboardInterrupt):
-        live(loop, go_on("first"), go_on("second"))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            live(loop, go_on("first"), go_on("second"))
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert ended[0] == "its step is over"
     assert sorted(ended[1:]) == ["first", "second"]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_program_that_waits_for_nothing_is_told_so() -> None:
