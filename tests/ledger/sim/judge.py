@@ -213,8 +213,16 @@ class Judge:
         return found
 
     def _spans(self) -> None:
-        """Each account that a span touches has a mark in it, at or after its last transfer there."""
+        """Each account that a span touches has a mark in it, at or after its last transfer there.
+
+        And nothing was written to a segment after it was sealed.
+        """
         tables = self.world.postgres.tables
+        for number, segment in tables.get("segments", {}).items():
+            if segment.last_seq is not None:
+                end = number + 1 << self.world.segment_bits
+                last_seq = max((seq for seq in tables.get("transfers", {}) if seq < end), default=-1)
+                holds(segment.last_seq == last_seq, f"segment {number} ends where it was sealed")
         spans: dict[int, list[int]] = {}
         for number, segment in sorted(tables.get("segments", {}).items()):
             if segment.marked:

@@ -14,7 +14,7 @@ from holdfast.domains.ledger.errors import CommitUnknown, WriterAway
 from holdfast.domains.ledger.forward import line
 from holdfast.domains.ledger.rules.book import Book
 from holdfast.domains.ledger.rules.seen import Seen
-from holdfast.domains.ledger.store import accounts
+from holdfast.domains.ledger.store import seats
 from holdfast.domains.ledger.store.append import Head
 from holdfast.domains.ledger.writer import batch, lane
 from holdfast.domains.ledger.writer.commit import Committer
@@ -81,12 +81,12 @@ def _without_undo(_: World) -> Any:
 
 
 def _without_fence_of_accounts(_: World) -> Any:
-    """Accounts change whoever writes by now."""
+    """Accounts and segments change whoever writes by now."""
 
     async def nothing(*_: object) -> None:
         return
 
-    return patch.object(accounts, "must_be_writer", nothing)
+    return patch.object(seats, "hold", nothing)
 
 
 def _without_seen(_: World) -> Any:

@@ -174,6 +174,11 @@ def _all_segments(tx: Transaction, _: Sequence[Any]) -> Reply:
     return Reply([(s.number, s.indexed, s.marked, s.last_seq) for s in rows])
 
 
+def _is_indexed(tx: Transaction, parameters: Sequence[Any]) -> Reply:
+    segment: Segment | None = tx.get("segments", parameters[0])
+    return Reply() if segment is None else Reply([(segment.indexed,)], 1)
+
+
 def _open_segment(tx: Transaction, parameters: Sequence[Any]) -> Reply:
     number, _, history = parameters
     tx.lock("segments", number)
@@ -238,6 +243,7 @@ def reading() -> dict[str, Meaning]:
         behind._OLD_SNAPSHOTS: _drop_snapshots,
         behind._NEWEST_SNAPSHOT: _newest_snapshot,
         behind._SEGMENTS: _all_segments,
+        behind._INDEXED: _is_indexed,
         behind._OPEN: _open_segment,
         behind._SEAL: _seal,
         behind._MARKED: _marked,

@@ -150,6 +150,7 @@ def _writers(change: Callable[[Transaction, Writer, Sequence[Any]], Writer], epo
 
 def _fence(tx: Transaction, parameters: Sequence[Any]) -> Reply:
     epoch = parameters[0]
+    tx.lock("epoch of the head", 1)
     tx.lock("head", 1)
     head: Head = tx.get("head", 1)
     if head.epoch >= parameters[1]:
@@ -251,8 +252,8 @@ def _commit_head(tx: Transaction, parameters: Sequence[Any]) -> Reply:
     return Reply([(None,)], 1)
 
 
-def _share_head(tx: Transaction, parameters: Sequence[Any]) -> Reply:
-    tx.lock("head", 1, shared=True)
+def _hold(tx: Transaction, parameters: Sequence[Any]) -> Reply:
+    tx.lock("epoch of the head", 1, shared=True)
     head: Head = tx.get("head", 1)
     return Reply([()], 1) if head.epoch == parameters[0] else Reply()
 
@@ -353,6 +354,7 @@ def writing() -> dict[str, Meaning]:
         seats._LOOK: _look,
         seats._TAKE: _take,
         seats._FENCE: _fence,
+        seats._HOLD: _hold,
         seats._END_SESSIONS: _end_sessions(own=False),
         seats._END_OWN: _end_sessions(own=True),
         seats._COMMITTED: _committed,
@@ -368,7 +370,6 @@ def writing() -> dict[str, Meaning]:
         append.APPEND_PLAIN: _append,
         append.REFUSE: _refuse,
         append.COMMIT_HEAD: _commit_head,
-        accounts._FENCE: _share_head,
         accounts._CLASH: _clash,
         accounts._OPEN: _open,
         accounts._CLOSE: _close,

@@ -7,13 +7,12 @@ from datetime import datetime
 from typing import Final
 
 from holdfast.base.ids import AccountId
-from holdfast.domains.ledger.errors import AccountExists, WriterAway
+from holdfast.domains.ledger.errors import AccountExists
 from holdfast.domains.ledger.model import NewAccount
 from holdfast.domains.ledger.rules.rulebook import ASSET_NUMBERS, RULE_NUMBERS
 from holdfast.platform import arrays
 from holdfast.platform.db import Connection
 
-_FENCE: Final = "select from ledger.head where epoch = %b::bigint for share"
 _CLASH: Final = """
 select u.number, u.code
 from unnest(%b::bigint[], %b::text[], %b::smallint[], %b::smallint[]) as u (number, code, asset, rule)
@@ -35,12 +34,6 @@ changed as (
 insert into ledger.limits (account, seq, at, limit_minor)
 select number, %b::bigint, %b::timestamptz, limit_minor from changed
 on conflict (account, seq) do update set at = excluded.at, limit_minor = excluded.limit_minor"""
-
-
-async def must_be_writer(connection: Connection, epoch: int) -> None:
-    """See to it that nobody else can write until the transaction ends. Raises: `WriterAway`."""
-    if not (await connection.execute(_FENCE, (epoch,))).rowcount:
-        raise WriterAway
 
 
 async def find_clash(connection: Connection, accounts: Sequence[NewAccount]) -> None:

@@ -36,6 +36,7 @@ delete from ledger.snapshots
 where seq < (select seq from ledger.snapshots order by seq desc offset 1 limit 1)"""
 _SEGMENTS: Final = """
 select number, indexed, marked, last_seq from ledger.segments order by number"""
+_INDEXED: Final = "select indexed from ledger.segments where number = %b"
 _OPEN: Final = "select ledger.open_segment_v1(%b, %b, %b)"
 _SEAL: Final = "select ledger.seal_segment_v1(%b)"
 _MARKED: Final = """
@@ -96,9 +97,16 @@ async def segments(connection: Connection) -> list[Segment]:
     return [Segment(*row) for row in rows]
 
 
-async def open_segment(connection: Connection, number: int, now: datetime, *, history: bool) -> None:
-    """Add a segment. `history`: with the indexes of its accounts' history from the beginning."""
+async def open_segment(connection: Connection, number: int, now: datetime, *, history: bool) -> bool:
+    """Add a segment, if it is not there. Return whether its accounts' history is indexed.
+
+    `history`: index it from the beginning.
+    """
+    row = await (await connection.execute(_INDEXED, (number,), binary=True)).fetchone()
+    if row is not None:
+        return bool(row[0])
     await connection.execute(_OPEN, (number, now, history), binary=True)
+    return history
 
 
 async def seal_segment(connection: Connection, number: int) -> None:

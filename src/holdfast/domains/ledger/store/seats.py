@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from holdfast.base.limits import WRITER_LEASE_S
+from holdfast.domains.ledger.errors import WriterAway
 from holdfast.platform.db import Connection
 
 _ALIVE: Final = """
@@ -26,7 +27,10 @@ set epoch = epoch + 1, holder = %b, address = '', token = %b,
     alive_until = clock_timestamp() + interval '{WRITER_LEASE_S} seconds'
 where not {_ALIVE}
 returning epoch"""  # noqa: S608 - our own number and words
-_FENCE: Final = "update ledger.head set epoch = %b where epoch < %b"
+_FENCE: Final = """
+update ledger.head set epoch = %b where one = (select one from ledger.head where epoch < %b for update)"""
+"""`for update` waits for whoever has `_HOLD`; a commit, which does not change the epoch, does not wait."""
+_HOLD: Final = "select from ledger.head where epoch = %b for key share"
 _END_SESSIONS: Final = """
 select count(pg_terminate_backend(pid)) from pg_stat_activity
 where application_name like 'holdfast ledger writer %%'
@@ -97,6 +101,12 @@ async def renew(connection: Connection, epoch: int) -> bool:
 async def leave(connection: Connection, epoch: int) -> None:
     """Give the seat up, so that another can have it at once."""
     await connection.execute(_LEAVE, (epoch,), binary=True)
+
+
+async def hold(connection: Connection, epoch: int) -> None:
+    """Let no other begin to write before the transaction ends. Raises: `WriterAway` when one has."""
+    if not (await connection.execute(_HOLD, (epoch,), binary=True)).rowcount:
+        raise WriterAway
 
 
 async def committed(connection: Connection, epoch: int, commits: int) -> bool | None:

@@ -27,6 +27,7 @@ from holdfast.domains.ledger.errors import WriterAway
 from holdfast.domains.ledger.rules import snapshots
 from holdfast.domains.ledger.rules.book import Book, Decided, Marks
 from holdfast.domains.ledger.store import behind as store
+from holdfast.domains.ledger.store import seats
 from holdfast.domains.ledger.store.append import Head
 from holdfast.domains.ledger.writer.recent import Recent
 from holdfast.platform.db import Connection
@@ -84,6 +85,8 @@ class Behind:
         self._rate = 0.0
         self._rate_at = self._clock.monotonic_s()
         self._slow_since = self._clock.monotonic_s()
+        self._epoch = 0
+        self._deposed = False
         self._seq = -1
         self._at = _UNIX_EPOCH
         """Time of the newest batch: none after it is older, though clocks may differ."""
@@ -94,7 +97,7 @@ class Behind:
     async def open(self, head: Head, book: Book) -> None:
         """Read which segments there are, and begin to work."""
         self._book = book
-        self._seq, self._at = head.seq, head.at
+        self._epoch, self._seq, self._at = head.epoch, head.seq, head.at
         self._current = max(head.seq, 0) >> store.SEGMENT_BITS
         async with self._session() as connection:
             self._saved_at = await store.newest_snapshot(connection)
@@ -170,13 +173,15 @@ class Behind:
     async def room(self, first_seq: int, count: int) -> int:
         """Return where `count` transfers go: `first_seq`, or the beginning of the next segment.
 
-        Raises: `WriterAway` when a segment is needed and cannot be made.
+        Raises: `WriterAway` when a segment is needed and cannot be made, or another writes by now.
         """
         at = max(first_seq, self._current << store.SEGMENT_BITS)
         if (at + count - 1) >> store.SEGMENT_BITS == self._current and not self._unfit():
             return at
         following = self._current + 1
         while len(self._to_index) > SEGMENTS_BEHIND_MAX:
+            if self._deposed:
+                raise WriterAway
             self._wake.set()
             await asyncio.sleep(_ROUND_S)
         if following not in self._segments:
@@ -228,8 +233,9 @@ class Behind:
         async with self._turn:
             if number not in self._segments:
                 history = self._rate <= _FAST_PER_S
-                await store.open_segment(connection, number, self._at, history=history)
-                self._segments[number] = history
+                async with self._held(connection):
+                    indexed = await store.open_segment(connection, number, self._at, history=history)
+                self._segments[number] = indexed
 
     @contextlib.asynccontextmanager
     async def _session(self) -> AsyncIterator[Connection]:
@@ -244,8 +250,23 @@ class Behind:
         finally:
             await connection.close()
 
+    @contextlib.asynccontextmanager
+    async def _held(self, connection: Connection) -> AsyncIterator[None]:
+        """A transaction before whose end no other begins to write. Raises: `WriterAway` when one has.
+
+        What one who wrote before does late must not reach the segments: to the next, one that is sealed is
+        written no more, and one that is not sealed is its own to write.
+        """
+        async with connection.transaction():
+            try:
+                await seats.hold(connection, self._epoch)
+            except WriterAway:
+                self._deposed = True
+                raise
+            yield
+
     async def _run(self) -> None:
-        while True:
+        while not self._deposed:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_ROUND_S):
                     await self._wake.wait()
@@ -282,6 +303,8 @@ class Behind:
                 if current == self._current:
                     self._advance()
         if self._to_index:
+            async with self._held(connection):
+                pass  # whoever begins to write from here on ends this session
             await store.index_segment(connection, self._to_index[0])
             self.recent.forget(self._to_index[0])
             self._segments[self._to_index.pop(0)] = True
@@ -289,9 +312,10 @@ class Behind:
     async def _seal(self, connection: Connection, number: int, ends: tuple[int, Marks] | None) -> None:
         if ends is not None:
             await store.write_marks(connection, [ends[1]])
-        await store.seal_segment(connection, number)
-        if ends is not None:
-            await store.note_marked(connection, ends[0], number)
+        async with self._held(connection):
+            await store.seal_segment(connection, number)
+            if ends is not None:
+                await store.note_marked(connection, ends[0], number)
 
     async def _write_marks(self, connection: Connection) -> None:
         marks = self._marks[:]

@@ -18,6 +18,7 @@ from holdfast.domains.ledger.model import Balance, Group, NewAccount, Newest, Ou
 from holdfast.domains.ledger.rules.places import Places
 from holdfast.domains.ledger.rules.rulebook import ASSET_NUMBERS, RULE_NUMBERS
 from holdfast.domains.ledger.store import accounts as account_store
+from holdfast.domains.ledger.store import seats
 from holdfast.domains.ledger.writer.commit import Committer
 from holdfast.domains.ledger.writer.lane import Lane
 
@@ -139,7 +140,7 @@ async def _whole(writer: Committer):  # type: ignore[no-untyped-def]  # noqa: AN
     """
     try:
         async with writer.connection.transaction():
-            await account_store.must_be_writer(writer.connection, writer.head.epoch)
+            await seats.hold(writer.connection, writer.head.epoch)
             yield writer.connection
     except (psycopg.Error, WriterAway) as error:
         await writer.close()
