@@ -61,7 +61,7 @@ async def send(to: Gate, body: bytes = b"{}", headers: dict[str, str] | None = N
     async def receive() -> Message:
         return {"type": "http.request", "body": body, "more_body": False}
 
-    scope = {"type": "http", "method": "POST", "path": "/v1/x", "headers": pairs}
+    scope = {"type": "http", "method": "POST", "path": "/v1/x", "query_string": b"", "headers": pairs}
     await to(scope, receive, sent)
     return sent
 

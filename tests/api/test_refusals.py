@@ -231,6 +231,9 @@ def test_a_problem_says_what_it_is_and_what_to_do(api: Api, shop: Shop) -> None:
         ("GET", "/v1/payments?limit=x", 400, "request_invalid"),
         ("GET", "/v1/payments?starting_after=x", 400, "cursor_invalid"),
         ("GET", "/v1/payments?state=paid", 400, "request_invalid"),
+        ("GET", "/v1/events?type=%3E%00", 400, "request_invalid"),
+        ("GET", "/v1/payments?unknown=%00", 400, "request_invalid"),
+        ("GET", "/pay/x?lang=%00", 400, "request_invalid"),
         ("GET", "/v1/refunds/ref_00000000000000000000000000", 404, "not_found"),
         ("GET", "/v1/events/evt_00000000000000000000000000", 404, "not_found"),
         ("GET", "/v1/webhook_endpoints/we_00000000000000000000000000", 404, "webhook_endpoint_not_found"),
@@ -246,6 +249,11 @@ def test_a_path_that_leads_nowhere_is_a_problem_too(
     refused = api.http.request(method, path)
     assert (refused.status_code, refused.json()["code"]) == (status, code), refused.text
     assert refused.headers["content-type"] == "application/problem+json"
+
+
+def test_a_query_that_is_no_utf_8_finds_nothing(api: Api) -> None:
+    found = api.http.get("/v1/events?type=%ff%fe")
+    assert (found.status_code, found.json()["data"]) == (200, [])
 
 
 def test_a_slow_body_is_given_up(server: Server, shop: Shop) -> None:
