@@ -254,6 +254,19 @@ async def kill_backends(dsn: str, condition: str) -> int:
         return done.rowcount
 
 
+async def test_who_guards_what_one_guarded_that_gave_up_is_committed(books: Stage) -> None:
+    under_way = asyncio.create_task(books.lane.submit(Unit(writes=(note("first"),))))
+    await asyncio.sleep(0)
+    gone = asyncio.create_task(books.lane.submit(Unit(writes=(note("gone"),), guards=(claim("key"),))))
+    there = asyncio.create_task(books.lane.submit(Unit(writes=(note("there"),), guards=(claim("key"),))))
+    await asyncio.sleep(0)
+    gone.cancel()
+    async with asyncio.timeout(5.0):
+        done = await asyncio.gather(under_way, there)
+    assert [o.status for o in done] == ["committed", "committed"]
+    assert set(await books.notes()) == {"first", "there"}
+
+
 @pytest.mark.parametrize(
     "lock",
     [

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from unittest.mock import patch
 
+from holdfast.base.limits import SEGMENTS_BEHIND_MAX
 from holdfast.domains.ledger.store import accounts, behind, seats
 from tests.ledger.sim.judge import Judge
 from tests.ledger.sim.postgres import Session
@@ -101,6 +103,31 @@ def test_who_is_elected_and_hangs_does_not_write_under_the_epoch_of_the_next() -
         await asyncio.sleep(2.5)
         await other.do(world.make(world.asking.post(other.name, 5.0, plain=True), other))
         await asyncio.wait(asked)
+
+    judged(act, processes=2)
+
+
+def test_who_waits_for_room_and_writes_no_more_is_served_by_who_does() -> None:
+    """The disk is full, so that indexes are late; it waits for them, hangs, and another is elected."""
+
+    async def act(world: World) -> None:
+        one, other = world.processes
+        await one.do(world.make(world.asking.post(one.name, 5.0, plain=True), one))
+        works = one.seat._behind
+        assert works is not None
+        world.postgres.fails.add(behind._INDEX)
+        works._segments[works._current] = False
+        works._to_index += [works._current] * (SEGMENTS_BEHIND_MAX + 1)
+        with patch.object(works, "_unfit", lambda: True):
+            waits = one.do(world.make(world.asking.post(one.name, 1.0, plain=True), one))
+            await asyncio.sleep(0.5)
+            one.stop(3.0)
+            await other.do(world.make(world.asking.post(other.name, 5.0, plain=True), other))
+            await asyncio.wait([waits])
+            again = world.asking.post(one.name, 3.0, plain=True)
+            await one.do(world.make(again, one))
+        assert again.answer == "done"
+        world.postgres.fails.clear()
 
     judged(act, processes=2)
 

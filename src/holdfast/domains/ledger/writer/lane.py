@@ -217,6 +217,10 @@ class Lane:
         most = min(waiting if waiting < _HALVED_UNITS else waiting // 2, LANE_BATCH_UNITS_MAX)
         while self._queue and len(jobs) < most:
             job = self._queue[0]
+            if job.done.done():  # its time was over: what it guards is nobody's concern any more
+                self._queue.popleft()
+                self._waiting_transfers -= job.count
+                continue
             guards = job.unit.guards
             alone = job.columns is not None or (bool(jobs) and jobs[0].columns is not None)
             if jobs and (alone or count + job.count > self._batch_transfers_max):
@@ -228,8 +232,7 @@ class Lane:
                 keys |= own
             self._queue.popleft()
             self._waiting_transfers -= job.count
-            if not job.done.done():
-                jobs.append(job)
-                count += job.count
+            jobs.append(job)
+            count += job.count
         self._latest = max(self._latest, self._clock.now())
         return Batch(jobs, self._latest)
