@@ -59,10 +59,13 @@ def _requests(count: int, key: str, payers: list[str]) -> list[bytes]:
 
 
 def _cpu_s(pid: int) -> float:
-    """Return the CPU seconds that a process and those that it started have used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    """Return the CPU seconds that a process and those that it started have used; 0 when it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
     used = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return used + sum(_cpu_s(int(child)) for child in children)
 
 
