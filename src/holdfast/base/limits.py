@@ -265,8 +265,8 @@ FORWARD_STRANGERS_MAX: Final = 32
 """Connections to the ledger's writer that have not proven yet that they know the token."""
 
 FORWARD_GREETING_S: Final = 1.0
-"""How long that proof may take, to connect included: it is two messages on this machine or the next. Less than
-a writer's lease: whoever turns to one that hangs does not lose the time to take its place."""
+"""How long that proof may take, to connect included: it is two messages on this machine or the next. Less
+than a writer's lease: whoever turns to one that hangs does not lose the time to take its place."""
 
 FORWARD_RETURN_S: Final = 0.25
 """By how much sooner the writer gives a forwarded call up than its caller: its word can still come back."""
