@@ -25,6 +25,7 @@ from holdfast.base.errors import OutcomeUnknown, Unavailable
 from holdfast.base.ids import AccountId
 from holdfast.domains.ledger.model import NewAccount, NewTransfer, Outcome, Posting, Unit
 from holdfast.domains.ledger.operations import PostgresLedger, Seat
+from holdfast.domains.ledger.store import copied
 from holdfast.domains.ledger.writer import behind
 from holdfast.platform.db import Database
 from holdfast.platform.processes import die_with_parent
@@ -109,12 +110,15 @@ def context() -> ForkServerContext:
 def post_for_ever(dsn: str, folder: Path, file: Path, seed: int) -> None:
     """Post until killed. While there is a file `pause` in `folder`, rest."""
     die_with_parent(signal.SIGKILL, parent=os.getppid())
-    pace = {
+    paces = {
         "_FAST_PER_S": Random(seed).choice((0, 0, 300)), "_SLOW_PER_S": 10**9, "_SLOW_S": SEGMENT_S,
         "SNAPSHOT_TRANSFERS": SNAPSHOT_TRANSFERS,
     }  # fmt: skip
-    for name, value in pace.items():
-        setattr(behind, name, value)
+    sizes = {(behind, name): value for name, value in paces.items()} | {
+        (copied, "ROWS_MIN"): Random(seed).choice((1, copied.ROWS_MIN))
+    }
+    for (where, name), value in sizes.items():
+        setattr(where, name, value)
     asyncio.run(_Traffic(dsn, folder, file, seed).run())
 
 

@@ -16,6 +16,7 @@ from holdfast.base.limits import BATCH_TRANSFERS_MAX
 from holdfast.domains.ledger.errors import BatchTooLarge, TransferInvalid
 from holdfast.domains.ledger.model import NewAccount, Outcome
 from holdfast.domains.ledger.operations import Columns, PostgresLedger, Seat
+from holdfast.domains.ledger.store import copied
 from holdfast.domains.ledger.verify import verify
 from holdfast.platform.db import Database
 from tests.ledger.sequential import SequentialLedger
@@ -54,8 +55,12 @@ class Draw:
         return columns_of(b"".join(ids), debits, credits_, amounts, code=r.randrange(3))
 
 
+@pytest.mark.parametrize("copied_from", [copied.ROWS_MIN, 1], ids=["as arrays", "copied"])
 @pytest.mark.parametrize("forwarded", [False, True], ids=["in the writer", "forwarded"])
-async def test_columns_are_answered_like_one_by_one(dsn: str, *, forwarded: bool) -> None:
+async def test_columns_are_answered_like_one_by_one(
+    dsn: str, monkeypatch: pytest.MonkeyPatch, *, forwarded: bool, copied_from: int
+) -> None:
+    monkeypatch.setattr(copied, "ROWS_MIN", copied_from)
     database = Database(dsn)
     await database.open()
     writer, other = Seat(database), Seat(database)
@@ -66,7 +71,7 @@ async def test_columns_are_answered_like_one_by_one(dsn: str, *, forwarded: bool
     for account in ACCOUNTS:
         model.open(account)
     draw = Draw(7)
-    for count in (1, 3, 40, 500, 2000, 60):
+    for count in (1, 3, 40, 500, 2000, 60, 5000):
         columns = draw.columns(count)
         got = await posts.post_columns(columns)
         want = model.post([g.transfers[0] for g in columns.groups()], SystemClock().now())
@@ -78,6 +83,33 @@ async def test_columns_are_answered_like_one_by_one(dsn: str, *, forwarded: bool
     for seat in (other, writer):
         await seat.close()
     await database.close()
+    assert verify(dsn).sound
+
+
+async def test_columns_that_all_stand_are_copied_and_those_behind_them_wait_their_turn(dsn: str) -> None:
+    """Some make the next batch while the one before is copied; one of an early id is noted with its batch."""
+    database = Database(dsn)
+    await database.open()
+    seat = Seat(database)
+    ledger = PostgresLedger(database, seat)
+    await ledger.open_accounts(ACCOUNTS)
+    now_ms = int(time.time() * 1000)
+    early = IdSource(lambda: now_ms + 3_600_000).new().bytes
+    ids = IdSource(lambda: now_ms)
+    count = copied.ROWS_MIN
+    rounds = [b"".join(ids.new().bytes for _ in range(count - 1)) + ids.new().bytes for _ in range(4)]
+    rounds[2] = rounds[2][:-16] + early
+    debits, credits_ = [1] * count, [2 + n % 30 for n in range(count)]
+    waits = [ledger.post_columns(columns_of(each, debits, credits_, [3] * count)) for each in rounds]
+    for done in await asyncio.gather(*waits):
+        assert set(done.outcomes.tolist()) == {Outcome.POSTED}
+    again = await ledger.post_columns(columns_of(early, [1], credits_[-1:], [3]))
+    assert again.outcomes.tolist() == [Outcome.EXISTS]
+    assert (await ledger.balances([AccountId(1)]))[AccountId(1)].debits_posted_minor == 3 * 4 * count
+    await seat.close()
+    await database.close()
+    report = verify(dsn)
+    assert (report.sound, report.transfers) == (True, 4 * count), report.findings
     assert verify(dsn).findings == []
 
 

@@ -12,6 +12,7 @@ import pytest
 from holdfast.domains.ledger.memory import MemoryLedger
 from holdfast.domains.ledger.model import NewTransfer
 from holdfast.domains.ledger.operations import PostgresLedger, Seat
+from holdfast.domains.ledger.store import copied
 from holdfast.platform.db import Database
 from tests.ledger.sequential import SequentialLedger
 from tests.ledger.workload import StillClock, Workload, accounts
@@ -46,10 +47,13 @@ async def test_the_memory_ledger_answers_like_the_sequential_one() -> None:
     }
 
 
-@pytest.mark.parametrize("lists_at_once", [1, 6])
+@pytest.mark.parametrize(
+    ("lists_at_once", "copied_from"), [(1, copied.ROWS_MIN), (6, 1)], ids=["one by one", "many, copied"]
+)
 async def test_the_postgresql_ledger_answers_like_the_sequential_one(
-    database: Database, lists_at_once: int
+    database: Database, monkeypatch: pytest.MonkeyPatch, lists_at_once: int, copied_from: int
 ) -> None:
+    monkeypatch.setattr(copied, "ROWS_MIN", copied_from)
     seed = SEED + lists_at_once
     print(f"HOLDFAST_TEST_SEED={SEED}")
     clock = StillClock()

@@ -20,6 +20,7 @@ from holdfast.domains.ledger.rules.book import Book, expiry_id
 from holdfast.domains.ledger.rules.plan import Plan
 from holdfast.domains.ledger.rules.rulebook import malformed
 from holdfast.domains.ledger.store import append, behind, loading
+from holdfast.domains.ledger.store.head import Head
 from holdfast.domains.ledger.verify import verify
 from holdfast.platform.db import Database
 from tests.ledger.conftest import Stage
@@ -417,6 +418,7 @@ def planned(transfers: list[NewTransfer]) -> tuple[Plan, list[str]]:
     book = Book(START)
     book.open(np.array([WORLD, PAYER, SHOP]), np.full(3, 156), np.zeros(3, np.int64))
     plan = Plan([Group((t,)) for t in transfers], START)
-    head = append.Head(1, 0, 0, -1, START, b"")
+    head = Head(1, 0, 0, -1, START, b"")
     made, _ = append.commands(head, book.decide(plan), 0, [])
+    assert isinstance(made, list)
     return plan, [sql for sql, _ in made]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -22,6 +23,15 @@ from holdfast.platform.db import Connection
 
 Command = tuple[str, Sequence[bytes | None]]
 """A statement with `%b` placeholders, and its parameters in binary form."""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """Statements without parameters, of which one is a `copy … from stdin` and takes `data`."""
+
+    statements: tuple[str, ...]
+    data: bytes
+
 
 _BINARY: Final = 1
 _prepared: WeakKeyDictionary[Connection, dict[str, bytes]] = WeakKeyDictionary()
@@ -65,8 +75,8 @@ async def exchange(
 ) -> list[Rows]:
     """Run `commands` in order and return their results; after the first error none of the rest is run.
 
-    A transaction that the commands opened stays open. `on_sent` is called when they are on their way, before
-    anything is waited for. Raises: `psycopg.Error`.
+    A transaction that the commands opened stays open. `on_sent` is called when the last byte of them is on
+    its way: what it does then takes no time from the database. Raises: `psycopg.Error`.
     """
     known = _prepared.setdefault(connection, {})
     fresh = []
@@ -81,10 +91,7 @@ async def exchange(
                 pgconn.send_prepare(name, _numbered(sql))
             pgconn.send_query_prepared(name, parameters, [_BINARY] * len(parameters), _BINARY)
         pgconn.pipeline_sync()
-        if on_sent is not None:
-            pgconn.flush()
-            on_sent()
-        results = await connection.wait(_results(pgconn))
+        results = await connection.wait(_results(pgconn, on_sent))
         pgconn.exit_pipeline_mode()
     except psycopg.Error:
         for sql in fresh:
@@ -103,6 +110,51 @@ async def exchange(
     return _without_prepares(connection, commands, fresh, results)
 
 
+async def run_script(connection: Connection, script: Script, on_sent: Callable[[], None] | None) -> None:
+    """Run a script; after the first error none of the rest is run. `on_sent`: as `exchange`.
+
+    Raises: `psycopg.Error`.
+    """
+    pgconn = connection.pgconn
+    pgconn.send_query("; ".join(script.statements).encode())
+    results = await connection.wait(_results_of_script(pgconn, script.data, on_sent))
+    failed = next((r for r in results if r.status == pq.ExecStatus.FATAL_ERROR), None)
+    if failed is not None:
+        raise errors.error_from_result(failed, encoding="utf-8")
+
+
+def _results_of_script(
+    pgconn: pq.abc.PGconn, data: bytes, on_sent: Callable[[], None] | None
+) -> Generator[Wait, Ready | int, list[pq.abc.PGresult]]:
+    results: list[pq.abc.PGresult] = []
+    yield from _flushed(pgconn)
+    while True:
+        while pgconn.is_busy():
+            yield Wait.R
+            pgconn.consume_input()
+        result = pgconn.get_result()
+        if result is None:
+            return results
+        if result.status == pq.ExecStatus.COPY_IN:
+            while not pgconn.put_copy_data(data):
+                yield from _flushed(pgconn)
+            while not pgconn.put_copy_end():
+                yield from _flushed(pgconn)
+            yield from _flushed(pgconn)
+            if on_sent is not None:
+                on_sent()
+        else:
+            results.append(result)
+
+
+def _flushed(pgconn: pq.abc.PGconn) -> Generator[Wait, Ready | int, None]:
+    """Send what is waiting, and take in what comes meanwhile."""
+    while pgconn.flush():
+        ready = yield Wait.RW
+        if ready & Ready.R:
+            pgconn.consume_input()
+
+
 def _without_prepares(
     connection: Connection, commands: Sequence[Command], fresh: list[str], results: list[pq.abc.PGresult]
 ) -> list[Rows]:
@@ -117,12 +169,13 @@ def _without_prepares(
     return rows
 
 
-def _results(pgconn: pq.abc.PGconn) -> Generator[Wait, Ready | int, list[pq.abc.PGresult]]:
+def _results(
+    pgconn: pq.abc.PGconn, on_sent: Callable[[], None] | None
+) -> Generator[Wait, Ready | int, list[pq.abc.PGresult]]:
     """Send what is waiting, and read results up to the sync."""
-    while pgconn.flush():
-        ready = yield Wait.RW
-        if ready & Ready.R:
-            pgconn.consume_input()
+    yield from _flushed(pgconn)
+    if on_sent is not None:
+        on_sent()
     results: list[pq.abc.PGresult] = []
     ended = 0
     while True:

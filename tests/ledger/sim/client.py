@@ -17,6 +17,7 @@ import psycopg
 from psycopg import errors, pq
 
 from holdfast.platform.db import DatabaseUnavailable
+from tests.ledger.sim.binary import parsed
 from tests.ledger.sim.loop import ProcessLoop
 from tests.ledger.sim.network import NEXT_S, Weather
 from tests.ledger.sim.postgres import Message, Postgres, Reply, Session
@@ -27,10 +28,13 @@ _CONNECT_S = 5.0
 class Result:
     """What `exchange` reads of a libpq result."""
 
-    def __init__(self, rows: list[tuple[Any, ...]], error: psycopg.Error | None = None) -> None:
+    def __init__(
+        self, rows: list[tuple[Any, ...]], error: psycopg.Error | None = None, *, copy: bool = False
+    ) -> None:
         self.rows = rows
         self._error = error
-        self.status = pq.ExecStatus.FATAL_ERROR if error else pq.ExecStatus.TUPLES_OK
+        well = pq.ExecStatus.COPY_IN if copy else pq.ExecStatus.TUPLES_OK
+        self.status = pq.ExecStatus.FATAL_ERROR if error else well
 
     @property
     def ntuples(self) -> int:
@@ -72,6 +76,8 @@ class PgConn:
         self.commands: list[tuple[str, Sequence[Any]]] = []
         self.results: list[bool] = []
         self.pipeline = False
+        self._script: list[str] = []
+        self._data = b""
         self.socket, self._far_end = os.pipe()
         self._open = [self.socket, self._far_end]
 
@@ -80,12 +86,35 @@ class PgConn:
         return pq.ConnStatus.BAD if self._connection.closed else pq.ConnStatus.OK
 
     def enter_pipeline_mode(self) -> None:
+        self._begin()
+        self.pipeline = True
+
+    def _begin(self) -> None:
         if self._connection.closed:
             raise psycopg.OperationalError("the connection is closed")
         free = not self._connection.busy and not self.pipeline
         assert free, "one exchange at a time uses a connection"
-        self.pipeline = True
         self.commands, self.results = [], []
+
+    def send_query(self, script: bytes) -> None:
+        self._begin()
+        self._script = script.decode().split("; ")
+
+    def put_copy_data(self, data: bytes) -> int:
+        self._data = data
+        return 1
+
+    def put_copy_end(self) -> int:
+        self.commands = [parsed(statement, self._data) for statement in self._script]
+        self.results = [True] * len(self.commands)
+        self._script = []
+        return 1
+
+    def is_busy(self) -> bool:
+        return not self._script
+
+    def get_result(self) -> Result:
+        return Result([], copy=True)
 
     def exit_pipeline_mode(self) -> None:
         self.pipeline = False
@@ -141,7 +170,9 @@ class SimConnection:
         return self._waits is not None
 
     async def wait(self, results: Generator[Any, Any, Any]) -> list[Result]:
-        """Have the pipeline run, whose results `exchange` wants."""
+        """Have the pipeline or the script run, whose results are wanted."""
+        if not self.pgconn.pipeline:
+            next(results)  # so it gives the data that its script copies, and waits
         results.close()
         pgconn = self.pgconn
         replies, error = await self._ask(pgconn.commands)

@@ -15,7 +15,7 @@ from holdfast.domains.ledger.forward import line
 from holdfast.domains.ledger.rules.book import Book
 from holdfast.domains.ledger.rules.seen import Seen
 from holdfast.domains.ledger.store import seats
-from holdfast.domains.ledger.store.append import Head
+from holdfast.domains.ledger.store.head import Head
 from holdfast.domains.ledger.writer import batch, lane
 from holdfast.domains.ledger.writer.commit import Committer
 from tests.ledger.sim.storm import storm

@@ -21,11 +21,11 @@ from holdfast.domains.ledger.forward.line import End
 from holdfast.domains.ledger.model import Group
 from holdfast.domains.ledger.rules import book, seen
 from holdfast.domains.ledger.rules.book import Decided
-from holdfast.domains.ledger.store import append, loading, segments
+from holdfast.domains.ledger.store import append, copied, loading, segments
 from holdfast.domains.ledger.store import behind as behind_store
-from holdfast.domains.ledger.store.append import Head
+from holdfast.domains.ledger.store.head import Head
 from holdfast.domains.ledger.writer import behind, lane
-from holdfast.platform.exchange import Command, Rows
+from holdfast.platform.exchange import Command, Rows, Script
 from tests.ledger.sim.client import Result
 from tests.ledger.sim.loop import GATE, Gate
 
@@ -54,9 +54,9 @@ def small(random: Random) -> Iterator[Decisions]:
 
     def note(
         head: Head, decided: Decided | None, first_seq: int, early: list[int],
-        formed: append.Formed | None = None,
-    ) -> tuple[list[Command], Head]:  # fmt: skip
-        made, after = commands(head, decided, first_seq, early, formed)
+        formed: append.Formed | None = None, *, alone: bool = False,
+    ) -> tuple[list[Command] | Script, Head]:  # fmt: skip
+        made, after = commands(head, decided, first_seq, early, formed, alone=alone)
         if decided is not None:
             plan = decided.plan
             noted[GATE.get(), after.commits] = Noted(plan.now, tuple(plan.groups))
@@ -78,6 +78,7 @@ def small(random: Random) -> Iterator[Decisions]:
         (append, "commands", note),
         (Rows, "all", rows),
         (End, "__hash__", hash_of),
+        (copied, "ROWS_MIN", random.choice((1, 4096))),
         (seen, "_BITS", _BITS),
         (seen, "_SHIFT", 64 - _BITS),
         (seen, "SEEN_IDS_MAX", random.choice((30, 200, 2_000_000))),

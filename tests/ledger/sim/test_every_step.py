@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import pytest
 
-from holdfast.domains.ledger.store.append import Head
+from holdfast.domains.ledger.store.head import Head
 from holdfast.domains.ledger.writer.commit import Committer
 from tests.ledger.sim.every_step import Fault, Where, broken, steps_of
 
@@ -34,7 +34,7 @@ WHAT = pytest.mark.parametrize(("where", "fault"), FAULTS, ids=[f"{f} at a {w}" 
 @WHAT
 def test_a_writer_can_be_broken_off_anywhere(where: Where, fault: Fault, second: bool) -> None:
     steps = steps_of(SEED, where, fault, second=second)
-    assert steps > 40
+    assert steps > 30
     found = broken(SEED, where, fault, range(0, steps, EVERY), second=second)
     assert not found, "\n".join(found)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -15,9 +14,11 @@ import numpy.typing as npt
 from holdfast.domains.ledger.rules import chain
 from holdfast.domains.ledger.rules.book import Decided
 from holdfast.domains.ledger.rules.standing import Extra, Standing
+from holdfast.domains.ledger.store import copied
+from holdfast.domains.ledger.store.head import Head
 from holdfast.platform import arrays
 from holdfast.platform.arrays import Packed
-from holdfast.platform.exchange import Command
+from holdfast.platform.exchange import Command, Script
 
 APPEND_PLAIN: Final = """
 insert into ledger.transfers (seq, at, debit, credit, amount, id, code, asset, kind)
@@ -77,54 +78,63 @@ _TERM_COLUMNS: Final[tuple[tuple[str, Callable[[Extra], Any]], ...]] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
-    """Where the ledger stands after a commit. `commits` counts those without transfers too."""
-
-    epoch: int
-    commits: int
-    batch: int
-    seq: int
-    at: datetime
-    hash: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class Formed:
-    """Transfers hashed and packed: the root over them, the statement that appends them and its columns."""
+    """Transfers hashed and packed: the root over them, the statement that appends them and its columns.
+
+    Or `tuples` for a script instead.
+    """
 
     root: bytes
     sql: str
     columns: tuple[Packed | None, ...]
+    tuples: copied.Tuples | None = None
 
 
-def form(standing: Standing, *, terms: bool) -> Formed:
-    """Hash and pack transfers. `terms`: one may be a hold that settles itself, or may be settled for more."""
+def form(standing: Standing, *, terms: bool, alone: bool = False) -> Formed:
+    """Hash and pack transfers. `terms`: one may be a hold that settles itself, or may be settled for more.
+
+    `alone`: nothing of other domains commits with them, so that they may be a script.
+    """
     rows, extras = standing
     hashes = chain.leaves(rows, {p: _extension(e) for p, e in extras.items()})
+    root = chain.root_of(hashes)
+    if alone and not extras and len(rows) >= copied.ROWS_MIN:
+        return Formed(root, "", (), copied.pack(rows))
     sql = APPEND_PLAIN if not extras else APPEND_TERMS if terms else APPEND
-    return Formed(chain.root_of(hashes), sql, _columns(rows, extras, terms=terms))
+    return Formed(root, sql, _columns(rows, extras, terms=terms))
 
 
 def commands(
-    head: Head, decided: Decided | None, first_seq: int, early: list[int], formed: Formed | None = None
-) -> tuple[list[Command], Head]:
+    head: Head,
+    decided: Decided | None,
+    first_seq: int,
+    early: list[int],
+    formed: Formed | None = None,
+    *,
+    alone: bool = False,
+) -> tuple[list[Command] | Script, Head]:
     """Return what to send after the guards of a batch, and the head once it is committed.
 
     `decided` None: nothing for the ledger, only rows of other domains. `formed`: its transfers, if they were
-    formed before.
+    formed before. `alone`: a script will do, which is the whole transaction.
     """
     if decided is None or not decided.writes:
         after = Head(head.epoch, head.commits + 1, head.batch, head.seq, head.at, head.hash)
         return [(COMMIT_HEAD, (_big(head.epoch), _big(after.commits), *(None,) * 8))], after
     rows, refused = decided.rows, decided.refused
     at = max(decided.plan.now, head.at)
-    made_of = formed or form((rows, decided.extras), terms=decided.plan.terms)
+    alone = alone and not refused
+    made_of = formed
+    if made_of is None or (made_of.tuples is not None and not alone):
+        made_of = form((rows, decided.extras), terms=decided.plan.terms, alone=alone)
     number = head.batch + 1
     digest = chain.batch_hash(
         head.hash, number=number, first_seq=first_seq, at=at, transfers=len(rows), refusals=len(refused),
         root=made_of.root, refused=chain.refused_hash((i.bytes, outcome) for i, outcome in refused),
     )  # fmt: skip
     after = Head(head.epoch, head.commits + 1, number, first_seq + len(rows) - 1, at, digest)
+    if made_of.tuples is not None:
+        return copied.script(made_of.tuples, made_of.root, after, early), after
     moment = arrays.time(at)
     made: list[Command] = []
     if len(rows):

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from holdfast.domains.ledger.rules.book import Marks
-from holdfast.domains.ledger.store.append import Head
+from holdfast.domains.ledger.store.head import Head
 from holdfast.platform import arrays
 from holdfast.platform.db import Connection
 

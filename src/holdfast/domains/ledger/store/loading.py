@@ -14,7 +14,7 @@ from holdfast.domains.ledger.rules import snapshots
 from holdfast.domains.ledger.rules.book import Book
 from holdfast.domains.ledger.rules.rulebook import Hold
 from holdfast.domains.ledger.store import archived
-from holdfast.domains.ledger.store.append import Head
+from holdfast.domains.ledger.store.head import Head
 from holdfast.platform.db import Connection
 from holdfast.platform.exchange import Rows, exchange
 

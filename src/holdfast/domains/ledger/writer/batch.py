@@ -85,11 +85,21 @@ class Batch:
     formed: append.Formed | None = None
     """The same, hashed and packed."""
     on_sent: Callable[[], None] | None = None
-    """Called once, when the first part of the transaction is on its way."""
+    """Called once, when the first part of the transaction is on its way to the database."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether nothing of other domains commits with its transfers."""
+        return all(job.unit is NO_UNIT for job in self.jobs)
 
     def of(self, jobs: list[Job]) -> Batch:
         """Return a batch of some of these jobs."""
         return Batch(jobs, self.now)
+
+    def sent_once(self) -> Callable[[], None] | None:
+        """Return `on_sent`, the first time."""
+        on_sent, self.on_sent = self.on_sent, None
+        return on_sent
 
     def prepare(self) -> None:
         """Make the arrays, if it was not done before: whatever needs no balance."""
@@ -106,7 +116,7 @@ class Batch:
         """Hash and pack all transfers, as if none were refused: most batches are so."""
         if self.plan is not None and self.plan.plain:
             self.standing = all_of(self.plan)
-            self.formed = append.form(self.standing, terms=self.plan.terms)
+            self.formed = append.form(self.standing, terms=self.plan.terms, alone=self.alone)
 
     def settle(self, decided: Decided | None) -> None:
         """Give each job its postings, if what was decided is kept."""

@@ -28,7 +28,7 @@ from holdfast.domains.ledger.rules import snapshots
 from holdfast.domains.ledger.rules.book import Book, Decided, Marks
 from holdfast.domains.ledger.store import behind as store
 from holdfast.domains.ledger.store import seats
-from holdfast.domains.ledger.store.append import Head
+from holdfast.domains.ledger.store.head import Head
 from holdfast.domains.ledger.writer.recent import Recent
 from holdfast.platform.db import Connection
 from holdfast.platform.log import logger

@@ -24,7 +24,7 @@ from holdfast.domains.ledger.errors import CommitUnknown, WriterAway, WriteRejec
 from holdfast.domains.ledger.model import Balance
 from holdfast.domains.ledger.rules.book import NOT_LOOKED, Book, Decided
 from holdfast.domains.ledger.store import append, lookup, seats
-from holdfast.domains.ledger.store.append import Head
+from holdfast.domains.ledger.store.head import Head
 from holdfast.domains.ledger.writer.batch import (
     BEGIN,
     COMMIT,
@@ -38,7 +38,7 @@ from holdfast.domains.ledger.writer.batch import (
 from holdfast.domains.ledger.writer.behind import Behind
 from holdfast.platform import metrics
 from holdfast.platform.db import Connection, gone
-from holdfast.platform.exchange import Command, Rows, exchange
+from holdfast.platform.exchange import Command, Rows, Script, exchange, run_script
 
 _FIND_OUT_TRIES: Final = 10
 _FIND_OUT_PAUSE_S: Final = 0.5
@@ -222,7 +222,10 @@ class _Attempt:
         checks = [command for command, _ in guards(jobs, claims=None, sure=True)]
         made = await self._decide(self.batch, every=False)
         self.committing = True
-        await self._exchange([BEGIN, *checks, *made, *writes(jobs), COMMIT])
+        if isinstance(made, Script):
+            await run_script(self._whole.connection, made, self.batch.sent_once())
+        else:
+            await self._exchange([BEGIN, *checks, *made, *writes(jobs), COMMIT])
 
     async def careful(self) -> None:
         """Look at guards first, then decide what is left, and send that."""
@@ -236,6 +239,8 @@ class _Attempt:
             batch = batch.of([job for job in batch.jobs if job.guard_failed is None])
             batch.prepare()
         made = await self._decide(batch, every=True)
+        if isinstance(made, Script):
+            raise Broken("a script begins the transaction itself")
         self.committing = True
         await self._exchange([*made, *writes(batch.jobs), COMMIT])
 
@@ -252,8 +257,8 @@ class _Attempt:
                 mark_failed(owners, rows)
             begin = []
 
-    async def _decide(self, batch: Batch, *, every: bool) -> list[Command]:
-        """Decide a batch and return what appends it. `every`: look up all its ids."""
+    async def _decide(self, batch: Batch, *, every: bool) -> list[Command] | Script:
+        """Decide a batch and return what appends it. `every`: look up all its ids, in a transaction."""
         whole, plan = self._whole, batch.plan
         first_seq, early = whole.head.seq + 1, []
         if plan is not None:
@@ -270,10 +275,9 @@ class _Attempt:
         if self.decided is not None and any(job.unit.balances for job in batch.jobs):
             batch.note_balances(self.decided, whole.book)
         formed = batch.formed if self.decided is not None and self.decided.answers is None else None
-        made, self.after = append.commands(whole.head, self.decided, first_seq, early, formed)
+        alone = not every and batch.alone
+        made, self.after = append.commands(whole.head, self.decided, first_seq, early, formed, alone=alone)
         return made
 
     async def _exchange(self, commands: Sequence[Command]) -> list[Rows]:
-        batch = self.batch
-        on_sent, batch.on_sent = batch.on_sent, None
-        return await exchange(self._whole.connection, commands, on_sent)
+        return await exchange(self._whole.connection, commands, self.batch.sent_once())
