@@ -65,18 +65,17 @@ def _posted(tx: Transaction, parameters: Sequence[Any]) -> Reply:
 
 
 def _others(tx: Transaction, parameters: Sequence[Any]) -> Reply:
-    rows: list[Transfer] = sorted(
-        t for seq, t in tx.scan("transfers").items() if seq > parameters[0] and t.kind != _POSTED
-    )
-    return Reply(
-        [
-            (
-                t.id, t.debit, t.credit, t.asset, t.amount, t.kind, t.held, t.pending_id, t.expires_at,
-                t.over, t.settles,
-            )
-            for t in rows
-        ]
+    low, high = map(integer, parameters)
+    rows: list[Transfer] = [
+        t for seq, t in tx.scan("transfers").items() if low < seq <= high and t.kind != _POSTED
+    ]
+    columns = (
+        [t.debit for t in rows], [t.credit for t in rows], [t.amount for t in rows], [t.kind for t in rows],
+        [t.held or 0 for t in rows],
     )  # fmt: skip
+    ids = [t.id for t in rows if t.kind == _PENDING], [t.pending_id for t in rows if t.pending_id is not None]
+    packed = [arrays.bigints(c) if c else None for c in columns]
+    return Reply([(*packed, *(arrays.uuids(arrays.uuid_bytes(some)) if some else None for some in ids))], 1)
 
 
 def _newest_snapshot(tx: Transaction, _: Sequence[Any]) -> Reply:
@@ -86,11 +85,12 @@ def _newest_snapshot(tx: Transaction, _: Sequence[Any]) -> Reply:
 
 
 def _found(tx: Transaction, table: str, parameters: Sequence[Any]) -> list[Transfer]:
-    """Find transfers by an index of each segment in a range."""
+    """Find transfers in a range by an index of each segment."""
     ids, low, high = array(parameters[0]), integer(parameters[1]), integer(parameters[2])
-    numbers = [n for n in tx.scan("segments") if low <= n << segments.SEGMENT_BITS < high]
+    bits = segments.SEGMENT_BITS
+    numbers = [n for n in tx.scan("segments") if low >> bits <= n <= high >> bits]
     places = (tx.get(table, (n, i)) for n in numbers for i in ids)
-    return [tx.get("transfers", seq) for seq in places if seq is not None]
+    return [tx.get("transfers", seq) for seq in places if seq is not None and low <= seq < high]
 
 
 def _stored(tx: Transaction, parameters: Sequence[Any]) -> Reply:

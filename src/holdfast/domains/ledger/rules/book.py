@@ -380,24 +380,17 @@ class Book:
             np.add.at(self.sums[side], at, amounts)
             np.add.at(self.entries, at, 1)
 
-    def replay_hold(
-        self, i: UUID, hold: Hold, kind: int, amount: int, held: int, pending_id: UUID | None
+    def replay_others(
+        self, debits: Integers, credits_: Integers, amounts: Integers, kinds: Integers, held: Integers
     ) -> None:
-        """Apply one transfer of another kind that stands already. `hold`: its accounts, its end and terms."""
-        debit, credit = self.places[hold.debit], self.places[hold.credit]
-        self.entries[[debit, credit]] += 1
-        if kind == KIND_NUMBERS["pending"]:
-            self.sums[2, debit] += amount
-            self.sums[3, credit] += amount
-            self.reserve(i, hold)
-            return
-        self.sums[2, debit] -= held
-        self.sums[3, credit] -= held
-        if kind in POSTING:
-            self.sums[0, debit] += amount
-            self.sums[1, credit] += amount
-        if pending_id is not None:
-            del self.holds[pending_id]
+        """Apply transfers of other kinds that stand already, but for which holds they leave open."""
+        reserved = np.where(kinds == KIND_NUMBERS["pending"], amounts, -held)
+        moved = np.where(np.isin(kinds, list(POSTING)), amounts, 0)
+        for side, numbers in ((0, debits), (1, credits_)):
+            at = self.places.find(numbers)
+            np.add.at(self.sums[side], at, moved)
+            np.add.at(self.sums[2 + side], at, reserved)
+            np.add.at(self.entries, at, 1)
 
 
 def expiry_id(pending: UUID) -> TransferId:

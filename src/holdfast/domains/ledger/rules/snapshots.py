@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -53,8 +53,8 @@ def _narrowed(values: Integers) -> npt.NDArray[Any]:
     return values.astype(next(kind for size, kind in _WIDTHS.items() if most < 256**size))
 
 
-def restore(book: Book, payload: bytes) -> None:
-    """Start from a snapshot. Raises: `Broken` when it is none."""
+def restore(book: Book, payload: bytes) -> Iterator[tuple[UUID, Hold]]:
+    """Start from a snapshot's balances, and return its open holds. Raises: `Broken` when it is none."""
     view = memoryview(payload)
     magic = bytes(view[:8])
     if magic not in (_MAGIC, _BEFORE):
@@ -77,8 +77,10 @@ def restore(book: Book, payload: bytes) -> None:
     for into, width in zip((*book.sums, book.entries, book.marked), widths, strict=False):
         if width:
             into[:count] = take(_WIDTHS[width])
-    for _ in range(holds):
-        i, debit, credit, asset, amount, expires, over, settles = _HOLD.unpack_from(view, at)
-        at += _HOLD.size
-        moment = None if expires == _FOREVER else chain.moment(expires)
-        book.reserve(UUID(bytes=i), Hold(debit, credit, asset, amount, moment, "open", over, settles))
+    return map(_hold, _HOLD.iter_unpack(view[at : at + holds * _HOLD.size]))
+
+
+def _hold(packed: tuple[Any, ...]) -> tuple[UUID, Hold]:
+    i, debit, credit, asset, amount, expires, over, settles = packed
+    moment = None if expires == _FOREVER else chain.moment(expires)
+    return UUID(bytes=i), Hold(debit, credit, asset, amount, moment, "open", over, settles)

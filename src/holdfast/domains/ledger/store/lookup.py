@@ -226,6 +226,12 @@ async def holds(connection: Connection, ids: Iterable[UUID]) -> dict[UUID, Hold]
     return dict((await look_up(connection, (), ids)).holds)
 
 
+async def open_holds(connection: Connection, ids: Iterable[bytes], low: int, high: int) -> dict[UUID, Hold]:
+    """Return pending transfers that nothing has settled, whose numbers are from `low` on and below `high`."""
+    [rows] = await exchange(connection, [(_HOLDS, (arrays.uuids(b"".join(ids)), bigint(low), bigint(high)))])
+    return {UUID(int=row[0].int): _hold(row, None) for row in rows.all()}
+
+
 async def find(connection: Connection, ids: Iterable[UUID]) -> dict[TransferId, Posting]:
     """Return what became of each id that was seen."""
     looked = await look_up(connection, ids)
