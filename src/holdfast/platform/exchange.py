@@ -30,7 +30,7 @@ class Script:
     """Statements without parameters, of which one is a `copy … from stdin` and takes `data`."""
 
     statements: tuple[str, ...]
-    data: bytes
+    data: bytes | bytearray
 
 
 _BINARY: Final = 1
@@ -124,7 +124,7 @@ async def run_script(connection: Connection, script: Script, on_sent: Callable[[
 
 
 def _results_of_script(
-    pgconn: pq.abc.PGconn, data: bytes, on_sent: Callable[[], None] | None
+    pgconn: pq.abc.PGconn, data: bytes | bytearray, on_sent: Callable[[], None] | None
 ) -> Generator[Wait, Ready | int, list[pq.abc.PGresult]]:
     results: list[pq.abc.PGresult] = []
     yield from _flushed(pgconn)

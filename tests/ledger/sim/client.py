@@ -100,8 +100,8 @@ class PgConn:
         self._begin()
         self._script = script.decode().split("; ")
 
-    def put_copy_data(self, data: bytes) -> int:
-        self._data = data
+    def put_copy_data(self, data: bytes | bytearray) -> int:
+        self._data = bytes(data)
         return 1
 
     def put_copy_end(self) -> int:

@@ -93,6 +93,8 @@ class Book:
         self.places = Places()
         self.holds: dict[UUID, Hold] = {}
         self.seen = Seen(since, early)
+        self._unseen: list[tuple[bytes, datetime]] = []
+        """Ids decided lately, to be noted as seen before the next are looked at."""
         self._expiring: list[tuple[datetime, UUID]] = []
         self.sums = np.zeros((4, _PLACES_MIN), np.int64)
         self.entries = np.zeros(_PLACES_MIN, np.int64)
@@ -123,11 +125,18 @@ class Book:
         place = self.places.get(number)
         return None if place is None else Balance(*self.sums[:, place].tolist())
 
+    def catch_up(self) -> None:
+        """Do what can wait after a batch was decided, and not until the next one's `suspects`."""
+        for raw, now in self._unseen:
+            self.seen.add(raw, now)
+        self._unseen.clear()
+
     def suspects(self, plan: Plan) -> tuple[list[int], list[UUID]]:
-        """Return what must be looked up before a batch is decided.
+        """Return what must be looked up before a batch is decided, when all before it are decided.
 
         Ids that may have been seen, and holds to settle that are not open.
         """
+        self.catch_up()
         pending: list[UUID] = []
         if not plan.plain:
             holds = self.holds
@@ -272,7 +281,7 @@ class Book:
         self.entries[decided.places] += decided.entries
         if (decided.rows["kind"] != 0).any():
             self._hold(decided)
-        self.seen.add(decided.plan.raw_ids, decided.plan.now)
+        self._unseen.append((decided.plan.raw_ids, decided.plan.now))
 
     def _hold(self, decided: Decided) -> None:
         """Note what is reserved and what is released, in order."""

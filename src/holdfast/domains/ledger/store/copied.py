@@ -8,6 +8,7 @@ while the database works. Its numbers stand in its text, since a script has no p
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
@@ -43,30 +44,38 @@ TRAILER: Final = b"\xff\xff"
 COPY: Final = f"copy %s ({', '.join(n for n, _ in _COLUMNS)}) from stdin binary"
 COMMIT_HEAD: Final = "select ledger.commit_v1(%d, %d, %d, %d, '%s', %d, 0, '\\x%s', '\\x%s', %s)"
 
-Tuples = npt.NDArray[np.void]
+
+@dataclass(frozen=True, slots=True)
+class Tuples:
+    """What a COPY brings, and the view of its tuples."""
+
+    data: bytearray
+    rows: npt.NDArray[np.void]
 
 
 def pack(rows: npt.NDArray[np.void]) -> Tuples:
     """Make the tuples of transfers given as rows of `chain.FIXED`: all but number and time."""
-    made = np.empty(len(rows), ROW)
+    data = bytearray(len(HEADER) + len(rows) * ROW.itemsize + len(TRAILER))
+    data[: len(HEADER)], data[-len(TRAILER) :] = HEADER, TRAILER
+    made = np.frombuffer(data, ROW, len(rows), len(HEADER))
     made["fields"] = len(_COLUMNS)
     for name, kind in _COLUMNS:
         made[f"{name} bytes"] = np.dtype(kind).itemsize
         if name in chain.FIXED.names:  # type: ignore[operator]
             made[name] = rows[name]
-    return made
+    return Tuples(data, made)
 
 
 def script(tuples: Tuples, root: bytes, after: Head, early: Sequence[int]) -> Script:
     """Return the transaction that appends `tuples` and moves the head on to `after`. `early`: ids to note."""
-    count = len(tuples)
+    count = len(tuples.rows)
     first_seq = after.seq + 1 - count
-    tuples["seq"] = np.arange(first_seq, first_seq + count)
-    tuples["at"] = chain.microseconds(after.at)
+    tuples.rows["seq"] = np.arange(first_seq, first_seq + count)
+    tuples.rows["at"] = chain.microseconds(after.at)
     ids = ",".join(f"'{UUID(int=i)}'" for i in early)
     commit = COMMIT_HEAD % (
         after.epoch, after.commits, after.batch, first_seq, after.at.isoformat(), count,
         root.hex(), after.hash.hex(), f"array[{ids}]::uuid[]" if early else "null",
     )  # fmt: skip
     copy = COPY % table_of(segment_of(first_seq))
-    return Script(("begin", copy, commit, "commit"), HEADER + tuples.tobytes() + TRAILER)
+    return Script(("begin", copy, commit, "commit"), tuples.data)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
+from uuid import UUID
 
 import numpy as np
 
@@ -84,6 +85,8 @@ class Batch:
     """All its transfers, as they stand if none is refused."""
     formed: append.Formed | None = None
     """The same, hashed and packed."""
+    suspects: tuple[list[int], list[UUID]] | None = None
+    """What must be looked up first, if it is known already."""
     on_sent: Callable[[], None] | None = None
     """Called once, when the first part of the transaction is on its way to the database."""
 
@@ -112,9 +115,13 @@ class Batch:
             elif groups:
                 self.plan = Plan(groups, self.now)
 
-    def form(self) -> None:
-        """Hash and pack all transfers, as if none were refused: most batches are so."""
+    def form(self, book: Book) -> None:
+        """Hash and pack all transfers, as if none were refused: most batches are so.
+
+        And see which ids are suspect; all batches before this one must be decided.
+        """
         if self.plan is not None and self.plan.plain:
+            self.suspects = book.suspects(self.plan)
             self.standing = all_of(self.plan)
             self.formed = append.form(self.standing, terms=self.plan.terms, alone=self.alone)
 

@@ -262,7 +262,7 @@ class _Attempt:
         whole, plan = self._whole, batch.plan
         first_seq, early = whole.head.seq + 1, []
         if plan is not None:
-            suspects, pending = whole.book.suspects(plan)
+            suspects, pending = batch.suspects or whole.book.suspects(plan)
             wanted = plan.ids if every else suspects
             looked = NOT_LOOKED
             if wanted or pending:

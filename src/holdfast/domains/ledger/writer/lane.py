@@ -145,9 +145,9 @@ class Lane:
 
     async def _run(self) -> None:
         """Commit batch after batch until nothing is left."""
-        told = Batch([], self._latest)
-        batch = self._take()
+        told = batch = Batch([], self._latest)
         try:
+            batch = self._take()
             while batch.jobs and not self.committer.ended:
                 batch.on_sent, self._told = partial(self._sent, told), told
                 self._under_way = batch.jobs
@@ -158,6 +158,9 @@ class Lane:
                 told.tell()
                 told = batch
                 batch = self._next()
+        except BaseException:
+            self.committer.ended = True  # nobody foresaw it: the next writer begins from what the tables say
+            raise
         finally:
             self._runner = self._told = None
             self._under_way = []
@@ -187,13 +190,16 @@ class Lane:
         asyncio.get_running_loop().call_soon(self._take_ahead)
 
     def _take_ahead(self) -> None:
-        """Take the next batch, if a full one waits, while the database works on another."""
+        """While the database works on a batch, catch up, and make the next one ready, if a full one waits."""
+        book = self.committer.book
+        book.catch_up()
+        self.committer.behind.recent.catch_up()
         full = self._waiting_transfers >= self._batch_transfers_max
         full = full or bool(self._queue and self._queue[0].columns is not None)
         if full and self._ahead is None and self._runner is not None:
             self._ahead = self._take()
             self._ahead.prepare()
-            self._ahead.form()
+            self._ahead.form(book)
 
     def _next(self) -> Batch:
         """Return the batch that was made ready, if all its callers still wait, or take one."""

@@ -73,9 +73,19 @@ class Recent:
 
     def __init__(self) -> None:
         self._segments: dict[int, _Segment] = {}
+        self._waiting: list[tuple[npt.NDArray[np.void], Mapping[int, Extra], int]] = []
 
     def add(self, rows: npt.NDArray[np.void], extras: Mapping[int, Extra], first_seq: int) -> None:
         """Take in transfers of one batch, the first of which has the number `first_seq`."""
+        self._waiting.append((rows, extras, first_seq))
+
+    def catch_up(self) -> None:
+        """Do what can wait after `add`, and not until somebody asks."""
+        for rows, extras, first_seq in self._waiting:
+            self._add(rows, extras, first_seq)
+        self._waiting.clear()
+
+    def _add(self, rows: npt.NDArray[np.void], extras: Mapping[int, Extra], first_seq: int) -> None:
         number = segment_of(first_seq)
         place = first_seq - first_of(number)
         segment = self._segments.get(number)
@@ -86,6 +96,7 @@ class Recent:
 
     def forget(self, number: int) -> None:
         """Drop a segment: it is indexed."""
+        self.catch_up()
         self._segments.pop(number, None)
 
     async def newest(self, account: AccountId, balance: Balance, upto: int, below: int, limit: int) -> Newest:
@@ -93,6 +104,7 @@ class Recent:
 
         `balance` is what it has after `upto`, the newest transfer of all.
         """
+        self.catch_up()
         segments = dict(sorted(self._segments.items(), reverse=True))
         found: list[tuple[int, UUID]] = []
         later = np.zeros(4, np.int64)
