@@ -381,3 +381,21 @@ async def test_when_the_lane_breaks_off_everybody_is_answered(books: Stage, shar
         lane._runner.cancel()
         answers = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 5.0)
     assert [type(a) for a in answers] == [CommitUnknown, WriterAway, WriterAway]
+
+
+async def test_what_nobody_foresaw_ends_the_lane_and_the_next_writer_serves(
+    books: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        monkeypatch.undo()
+        raise KeyError("nobody foresaw it")
+
+    seat = books.lane
+    assert isinstance(seat, Seat)
+    epoch = seat.epoch
+    monkeypatch.setattr(Lane, "_take", broken)
+    async with asyncio.timeout(8.0):
+        done = await books.lane.submit(Unit(writes=(note("there"),)))
+    assert done.status == "committed"
+    assert seat.epoch > epoch
+    assert await books.notes() == {"there": ""}

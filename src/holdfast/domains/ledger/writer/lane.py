@@ -32,7 +32,9 @@ from holdfast.domains.ledger.rules.columns import ColumnOutcomes, Columns
 from holdfast.domains.ledger.writer.batch import NO_UNIT, Answer, Batch, Job
 from holdfast.domains.ledger.writer.commit import Committer
 from holdfast.platform import metrics
+from holdfast.platform.log import logger
 
+_log: Final = logger(__name__)
 _SWEEP_S: Final = 0.25
 """How often deadlines are looked at."""
 _HALVED_UNITS: Final = 32
@@ -158,9 +160,11 @@ class Lane:
                 told.tell()
                 told = batch
                 batch = self._next()
-        except BaseException:
-            self.committer.ended = True  # nobody foresaw it: the next writer begins from what the tables say
-            raise
+        except BaseException as error:
+            self.committer.ended = True  # the next writer begins from what the tables say
+            if not isinstance(error, Exception):
+                raise
+            _log.exception("the ledger's commit lane broke off")
         finally:
             self._runner = self._told = None
             self._under_way = []
