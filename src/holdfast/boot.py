@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from random import SystemRandom
 from typing import Any, Final
@@ -15,9 +15,10 @@ from holdfast.adapters.rails.wire import RailSettings
 from holdfast.base.clock import Clock, SystemClock
 from holdfast.base.ids import IdSource, PaymentId, public
 from holdfast.base.limits import LEASE_MARGIN_S
-from holdfast.domains.instruments import Instruments
+from holdfast.domains.instruments import Instrument, Instruments
 from holdfast.domains.ledger.operations import PostgresLedger, Seat
 from holdfast.domains.merchants import Merchants
+from holdfast.domains.payments.model import Attempt, Payment
 from holdfast.domains.payments.ports import Rail, RailEvent
 from holdfast.domains.payments.rules.cascade import BALANCE_RAIL
 from holdfast.domains.payments.rules.routing import Router, RoutingSettings
@@ -67,6 +68,17 @@ class App:
         return {
             one.rail: {name: value for name, value in asdict(one).items() if name != "rail"} for one in told
         }
+
+    async def untried(self, payment: Payment, attempts: Sequence[Attempt]) -> tuple[Instrument, ...]:
+        """Return the payer's instruments that `payment`, with its `attempts`, has not tried.
+
+        In the payer's order.
+        """
+        if payment.asked.payer_id is None:
+            return ()
+        tried = {attempt.method.instrument_id for attempt in attempts}
+        wallet = await self.instruments.wallet(payment.asked.payer_id)
+        return tuple(one for one in wallet.instruments if one.id not in tried)
 
     async def close(self) -> None:
         """Let go of connections; what is under way has been journaled and goes on elsewhere."""

@@ -212,9 +212,7 @@ async def standing(api: Api, caller: Caller, payment: Payment) -> PaymentShown:
     """Show how `payment` stands, with other methods to offer while it is in doubt."""
     others: tuple[Instrument, ...] = ()
     if payment.state is PaymentState.PENDING and payment.asked.payer_id is not None:
-        tried = {attempt.method.instrument_id for attempt in await api.app.desk.book.attempts(payment.id)}
-        wallet = await api.app.instruments.wallet(payment.asked.payer_id)
-        others = tuple(i for i in wallet.instruments if i.id not in tried)
+        others = await api.app.untried(payment, await api.app.desk.book.attempts(payment.id))
     return views.payment(payment, live=caller.merchant.live, now=api.now(), others=others)
 
 

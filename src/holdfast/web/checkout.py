@@ -192,7 +192,7 @@ async def pay_otherwise(request: Call, payment_id: str) -> Redirect:
     opened = await instead.successor(app, first.id)
     if opened is None:
         wanted = (await request.form()).get("method")
-        others = await instead.untried(app, first, await app.book.attempts(first.id))
+        others = await app.untried(first, await app.book.attempts(first.id))
         chosen = next((one for one in others if public("ins", one.id) == wanted), None)
         if chosen is None:
             raise FormInvalid

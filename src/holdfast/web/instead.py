@@ -50,22 +50,13 @@ class Around:
     offers: tuple[Offer, ...]
 
 
-async def untried(app: App, payment: Payment, attempts: Sequence[Attempt]) -> tuple[Instrument, ...]:
-    """Return the payer's instruments that this payment has not tried, in the payer's order."""
-    if payment.asked.payer_id is None:
-        return ()
-    tried = {attempt.method.instrument_id for attempt in attempts}
-    wallet = await app.instruments.wallet(payment.asked.payer_id)
-    return tuple(one for one in wallet.instruments if one.id not in tried)
-
-
 async def around(app: App, payment: Payment, attempts: Sequence[Attempt], language: Language) -> Around:
     """Return what to show around a payment: its predecessor and successor, and other ways to pay."""
     before, after = await _predecessor(app, payment), await _successor_note(app, payment, language)
     notes = [_first(before, language)] if before is not None else []
     if after is not None:
         return Around((*notes, after), ())
-    others = await untried(app, payment, attempts) if payment.state is PaymentState.PENDING else ()
+    others = await app.untried(payment, attempts) if payment.state is PaymentState.PENDING else ()
     return Around(tuple(notes), tuple(_offer(one, payment, language) for one in others))
 
 
