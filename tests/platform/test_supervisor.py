@@ -171,6 +171,30 @@ open({str(mark)!r}, 'w').write(str(subprocess.Popen(['sleep', '600']).pid))
     until(lambda: not alive(grandchild), "the grandchild is gone", within_s=5)
 
 
+async def test_a_program_that_falls_is_started_again_though_what_it_started_lives_and_holds_its_pipe(
+    tmp_path: Path,
+) -> None:
+    ear = Ear()
+    supervisor = Supervisor(logs=tmp_path, say=ear)
+    child = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+    starts = (
+        f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {child!r}]).pid, flush=True)"
+    )
+    await supervisor.start(program(READY + starts))
+    first = supervisor.kept[0].pid
+    assert first is not None
+
+    async def told() -> bool:
+        return (tmp_path / "toy.log").read_text().strip().split()[-1:] not in ([], [str(first)])
+
+    await until_async(told, "it says whom it started")
+    left = int((tmp_path / "toy.log").read_text().split()[-1])
+    os.kill(first, signal.SIGKILL)
+    await ear.until("ready again")
+    until(lambda: not alive(left), "nothing of the first is left")
+    await supervisor.stop()
+
+
 async def test_logs_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("holdfast.platform.supervisor.LOG_BYTES_MAX", 200_000)
     supervisor = Supervisor(logs=tmp_path, say=Ear())

@@ -206,9 +206,10 @@ class Supervised:
             _signal_group(process.pid, signal.SIGKILL, group=True)
         reader = asyncio.ensure_future(self._read(process))
         watcher = asyncio.ensure_future(self._watch(process))
-        await process.wait()
+        await _ended(process.pid)
         watcher.cancel()
         _signal_group(process.pid, signal.SIGKILL, group=True)  # whatever it left behind
+        await process.wait()
         await asyncio.gather(watcher, reader, return_exceptions=True)
         was_ready = watcher.done() and not watcher.cancelled() and watcher.exception() is None
         return was_ready or self._ear.ready.is_set(), ending(process.returncode)
@@ -351,6 +352,26 @@ async def _all_set(events: Sequence[asyncio.Event]) -> None:
 
 def _orphan_guard(parent: int) -> Callable[[], None]:
     return lambda: die_with_parent(signal.SIGTERM, parent=parent)
+
+
+async def _ended(pid: int) -> None:
+    """Wait until a process has ended.
+
+    asyncio's own `wait` goes on until nobody holds the pipes of the process, as one that it started, and that
+    outlives it, may do for ever.
+    """
+    try:
+        watched = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(watched, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(watched)
+        os.close(watched)
 
 
 def _signal_group(pid: int, how: signal.Signals, *, group: bool) -> None:
