@@ -176,19 +176,14 @@ async def test_a_program_that_falls_is_started_again_though_what_it_started_live
 ) -> None:
     ear = Ear()
     supervisor = Supervisor(logs=tmp_path, say=ear)
-    child = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
-    starts = (
-        f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {child!r}]).pid, flush=True)"
-    )
-    await supervisor.start(program(READY + starts))
-    first = supervisor.kept[0].pid
+    mark = tmp_path / "grandchild"
+    fork = f"""
+import subprocess
+open({str(mark)!r}, 'w').write(str(subprocess.Popen(['sleep', '600']).pid))
+"""
+    await supervisor.start(program(fork + READY + "time.sleep(600)"))
+    left, first = int(mark.read_text()), supervisor.kept[0].pid
     assert first is not None
-
-    async def told() -> bool:
-        return (tmp_path / "toy.log").read_text().strip().split()[-1:] not in ([], [str(first)])
-
-    await until_async(told, "it says whom it started")
-    left = int((tmp_path / "toy.log").read_text().split()[-1])
     os.kill(first, signal.SIGKILL)
     await ear.until("ready again")
     until(lambda: not alive(left), "nothing of the first is left")

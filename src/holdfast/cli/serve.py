@@ -52,7 +52,7 @@ def application() -> Any:  # noqa: ANN401 - an ASGI application
 
     parent = multiprocessing.parent_process()
     if parent is not None:
-        # Not SIGTERM: the server's own handler of it may drop it, and an orphan would hold the port and go on.
+        # Not SIGTERM: the server's handler of it may drop it, and an orphan would hold the port and go on.
         processes.die_with_parent(signal.SIGKILL, parent=parent.pid or 0)
     read = config.load()
     log.configure(read.log_level, read.log_format, mode=read.mode, process="server")
