@@ -177,7 +177,7 @@ class Supervised:
             return
         _signal_group(process.pid, signal.SIGTERM, group=False)
         try:
-            await asyncio.wait_for(process.wait(), self.program.stop_timeout_s)
+            await asyncio.wait_for(_ended(process.pid), self.program.stop_timeout_s)
         except TimeoutError:
             self._say(
                 self.program.name, f"did not stop within {self.program.stop_timeout_s:g} s; killed", "bad"
