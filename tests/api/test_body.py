@@ -82,3 +82,27 @@ def test_the_depth_of_any_json_is_counted_as_a_parser_sees_it() -> None:
     for _ in range(500):
         levels = chance.randrange(0, 12)
         assert depth(json.dumps(make(levels)).encode()) == levels
+
+
+def test_what_is_taken_at_a_glance_is_taken_by_a_reader_that_sees_each_key() -> None:
+    """The quick look of `check_json` may send a body to the careful one, never past it."""
+    seed = int(os.environ.get("SEED", random.randrange(10**9)))
+    print(f"SEED={seed}")
+    chance = random.Random(seed)
+    pieces = ["{", "}", "[", "]", ",", ":", '"', '"a"', '"b"', '":"', '":a"', " ", "\n", "7", "1.5", "9" * 45]
+    pieces += ['"a":', '"b":', '"a" :', '"\t":', "null", "\\", '"x":{"a":1}', '"a":"v",']
+
+    def no_key_twice(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        assert len({key for key, _ in pairs}) == len(pairs)
+        return dict(pairs)
+
+    taken = 0
+    for _ in range(20_000):
+        body = "{" + "".join(chance.choices(pieces, k=chance.randrange(1, 9))) + "}"
+        try:
+            check_json(body.encode())
+        except HoldfastError:
+            continue
+        taken += 1
+        json.loads(body, object_pairs_hook=no_key_twice, strict=False)
+    assert taken > 100, "too few bodies were JSON for this to show anything"

@@ -13,7 +13,6 @@ from datetime import datetime
 from typing import Final, TextIO
 
 import msgspec
-from prometheus_client import Histogram
 
 from holdfast.base.limits import ACCESS_LOG_FLUSH_S, ACCESS_LOG_LINES_MAX
 from holdfast.platform import metrics
@@ -41,17 +40,17 @@ class Watcher:
     def __init__(self, log: AccessLog, *, logged_from: int = 0) -> None:
         self._log = log
         self._logged_from = logged_from
-        self._children: dict[tuple[str, str, int], Histogram] = {}
+        self._observe: dict[tuple[str, str, int], Callable[[float], None]] = {}
 
     def __call__(
         self, method: str, path: str, route: str, status: int, seconds: float, request_id: str
     ) -> None:
         """Take note of a request that was answered with `status` after `seconds`."""
         labels = (route, method, status)
-        child = self._children.get(labels)
-        if child is None:
-            child = self._children[labels] = metrics.REQUESTS.labels(route, method, str(status))
-        child.observe(seconds)
+        observe = self._observe.get(labels)
+        if observe is None:
+            observe = self._observe[labels] = metrics.REQUESTS.labels(route, method, str(status)).observe
+        observe(seconds)
         if status in _SHED:
             metrics.SHED.labels(_SHED[status]).inc()
         if status >= self._logged_from:

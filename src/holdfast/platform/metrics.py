@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.platform_collector import PlatformCollector
@@ -39,29 +39,72 @@ class QuickCounter:
         yield CounterMetricFamily(self._name, self._words, self.value)
 
 
-class QuickHistogram:
-    """A histogram that costs 0.2 µs instead of 2 µs, for the hot path of one event loop. No labels."""
+class _Buckets:
+    """What one histogram has counted."""
 
-    __slots__ = ("_counts", "_limits", "_name", "_sum", "_words")
+    __slots__ = ("_counts", "_limits", "_sum")
 
-    def __init__(self, name: str, words: str, limits: Sequence[float]) -> None:
-        self._name, self._words, self._limits = name, words, tuple(limits)
-        self._counts = [0] * (len(self._limits) + 1)
+    def __init__(self, limits: tuple[float, ...]) -> None:
+        self._limits = limits
+        self._counts = [0] * (len(limits) + 1)
         self._sum = 0.0
-        REGISTRY.register(self)
 
     def observe(self, value: float) -> None:
         """Count `value` among those up to the next limit."""
         self._counts[bisect_left(self._limits, value)] += 1
         self._sum += value
 
-    def collect(self) -> Iterator[HistogramMetricFamily]:
-        """Tell Prometheus, whose buckets add up from the lowest."""
-        buckets, below = [], 0
+    def told(self) -> tuple[list[tuple[str, float]], float]:
+        """Return how many there are up to each limit, as Prometheus adds them up, and their sum."""
+        buckets: list[tuple[str, float]] = []
+        below = 0
         for limit, count in zip((*self._limits, float("inf")), self._counts, strict=True):
             below += count
             buckets.append(("+Inf" if limit == float("inf") else str(float(limit)), below))
-        yield HistogramMetricFamily(self._name, self._words, buckets, self._sum)
+        return buckets, self._sum
+
+
+class QuickHistogram(_Buckets):
+    """A histogram that costs 0.2 µs instead of 2 µs, for the hot path of one event loop. No labels."""
+
+    __slots__ = ("_name", "_words")
+
+    def __init__(self, name: str, words: str, limits: Sequence[float]) -> None:
+        super().__init__(tuple(limits))
+        self._name, self._words = name, words
+        REGISTRY.register(self)
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """Tell Prometheus."""
+        buckets, total = self.told()
+        yield HistogramMetricFamily(self._name, self._words, buckets, total)
+
+
+class QuickHistograms:
+    """Histograms as quick, one for each set of labels; whoever observes often keeps what `labels` returns."""
+
+    __slots__ = ("_children", "_labels", "_limits", "_name", "_words")
+
+    def __init__(self, name: str, words: str, labels: tuple[str, ...], limits: Sequence[float]) -> None:
+        self._name, self._words, self._labels, self._limits = name, words, labels, tuple(limits)
+        self._children: dict[tuple[str, ...], _Buckets] = {}
+        REGISTRY.register(self)
+
+    def labels(self, *values: str) -> _Buckets:
+        """Return the histogram of these labels, in the order of their names."""
+        if len(values) != len(self._labels):
+            raise ValueError(f"{self._name} has {len(self._labels)} labels")
+        child = self._children.get(values)
+        if child is None:
+            child = self._children[values] = _Buckets(self._limits)
+        return child
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """Tell Prometheus."""
+        family = HistogramMetricFamily(self._name, self._words, labels=self._labels)
+        for values, child in self._children.items():
+            family.add_metric(values, *child.told())
+        yield family
 
 
 _LATENCY_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -69,10 +112,9 @@ _LATENCY_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.
 INFO: Final = Gauge("holdfast_info", "The version that runs.", ("version",), registry=REGISTRY)
 INFO.labels(__version__).set(1)
 
-REQUESTS: Final = Histogram(
-    "holdfast_http_request_seconds", "Time to answer a request.", ("route", "method", "status"),
-    buckets=_LATENCY_S, registry=REGISTRY,
-)  # fmt: skip
+REQUESTS: Final = QuickHistograms(
+    "holdfast_http_request_seconds", "Time to answer a request.", ("route", "method", "status"), _LATENCY_S
+)
 IN_FLIGHT: Final = Gauge("holdfast_http_in_flight", "Requests being answered.", registry=REGISTRY)
 SHED: Final = Counter(
     "holdfast_http_shed", "Requests refused because of load.", ("reason",), registry=REGISTRY
