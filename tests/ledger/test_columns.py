@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from random import Random
 
 import numpy as np
@@ -24,6 +25,22 @@ from tests.ledger.sequential import SequentialLedger
 ACCOUNTS = [NewAccount(AccountId(1), "world", "CNY")] + [
     NewAccount(AccountId(n), f"payer:{n}", "CNY", "debits_must_not_exceed_credits") for n in range(2, 40)
 ]
+
+
+@asynccontextmanager
+async def opened(dsn: str) -> AsyncIterator[tuple[Database, PostgresLedger]]:
+    """A ledger with `ACCOUNTS`, written by this process; verified when it is closed."""
+    database = Database(dsn)
+    await database.open()
+    seat = Seat(database)
+    try:
+        ledger = PostgresLedger(database, seat)
+        await ledger.open_accounts(ACCOUNTS)
+        yield database, ledger
+    finally:
+        await seat.close()
+        await database.close()
+    assert verify(dsn).findings == []
 
 
 def columns_of(
@@ -61,38 +78,27 @@ async def test_columns_are_answered_like_one_by_one(
     dsn: str, monkeypatch: pytest.MonkeyPatch, *, forwarded: bool, copied_from: int
 ) -> None:
     monkeypatch.setattr(copied, "ROWS_MIN", copied_from)
-    database = Database(dsn)
-    await database.open()
-    writer, other = Seat(database), Seat(database)
-    ledger = PostgresLedger(database, writer)
-    await ledger.open_accounts(ACCOUNTS)
-    posts = PostgresLedger(database, other) if forwarded else ledger
-    model = SequentialLedger()
-    for account in ACCOUNTS:
-        model.open(account)
-    draw = Draw(7)
-    for count in (1, 3, 40, 500, 2000, 60, 5000):
-        columns = draw.columns(count)
-        got = await posts.post_columns(columns)
-        want = model.post([g.transfers[0] for g in columns.groups()], SystemClock().now())
-        assert [
-            (Outcome(o), a) for o, a in zip(got.outcomes.tolist(), got.amounts.tolist(), strict=True)
-        ] == want
-    numbers = [a.number for a in ACCOUNTS]
-    assert await ledger.balances(numbers) == {n: model.balance(n) for n in numbers}
-    for seat in (other, writer):
-        await seat.close()
-    await database.close()
-    assert verify(dsn).sound
+    async with opened(dsn) as (database, ledger):
+        other = Seat(database)
+        posts = PostgresLedger(database, other) if forwarded else ledger
+        model = SequentialLedger()
+        for account in ACCOUNTS:
+            model.open(account)
+        draw = Draw(7)
+        for count in (1, 3, 40, 500, 2000, 60, 5000):
+            columns = draw.columns(count)
+            got = await posts.post_columns(columns)
+            want = model.post([g.transfers[0] for g in columns.groups()], SystemClock().now())
+            assert [
+                (Outcome(o), a) for o, a in zip(got.outcomes.tolist(), got.amounts.tolist(), strict=True)
+            ] == want
+        numbers = [a.number for a in ACCOUNTS]
+        assert await ledger.balances(numbers) == {n: model.balance(n) for n in numbers}
+        await other.close()
 
 
 async def test_columns_that_all_stand_are_copied_and_those_behind_them_wait_their_turn(dsn: str) -> None:
     """Some make the next batch while the one before is copied; one of an early id is noted with its batch."""
-    database = Database(dsn)
-    await database.open()
-    seat = Seat(database)
-    ledger = PostgresLedger(database, seat)
-    await ledger.open_accounts(ACCOUNTS)
     now_ms = int(time.time() * 1000)
     early = IdSource(lambda: now_ms + 3_600_000).new().bytes
     ids = IdSource(lambda: now_ms)
@@ -100,32 +106,23 @@ async def test_columns_that_all_stand_are_copied_and_those_behind_them_wait_thei
     rounds = [b"".join(ids.new().bytes for _ in range(count - 1)) + ids.new().bytes for _ in range(4)]
     rounds[2] = rounds[2][:-16] + early
     debits, credits_ = [1] * count, [2 + n % 30 for n in range(count)]
-    waits = [ledger.post_columns(columns_of(each, debits, credits_, [3] * count)) for each in rounds]
-    for done in await asyncio.gather(*waits):
-        assert set(done.outcomes.tolist()) == {Outcome.POSTED}
-    again = await ledger.post_columns(columns_of(early, [1], credits_[-1:], [3]))
-    assert again.outcomes.tolist() == [Outcome.EXISTS]
-    assert (await ledger.balances([AccountId(1)]))[AccountId(1)].debits_posted_minor == 3 * 4 * count
-    await seat.close()
-    await database.close()
-    report = verify(dsn)
-    assert (report.sound, report.transfers) == (True, 4 * count), report.findings
-    assert verify(dsn).findings == []
+    async with opened(dsn) as (_, ledger):
+        waits = [ledger.post_columns(columns_of(each, debits, credits_, [3] * count)) for each in rounds]
+        for done in await asyncio.gather(*waits):
+            assert set(done.outcomes.tolist()) == {Outcome.POSTED}
+        again = await ledger.post_columns(columns_of(early, [1], credits_[-1:], [3]))
+        assert again.outcomes.tolist() == [Outcome.EXISTS]
+        assert (await ledger.balances([AccountId(1)]))[AccountId(1)].debits_posted_minor == 3 * 4 * count
+    assert verify(dsn).transfers == 4 * count
 
 
 async def test_columns_and_objects_share_the_lane_in_order(dsn: str) -> None:
-    database = Database(dsn)
-    await database.open()
-    seat = Seat(database)
-    ledger = PostgresLedger(database, seat)
-    await ledger.open_accounts(ACCOUNTS)
     ids = Draw(1).ids
-    waits = [ledger.post_columns(columns_of(ids.new().bytes, [1], [2], [100]))]
-    waits += [ledger.post_columns(columns_of(ids.new().bytes, [2], [1], [40])) for _ in range(3)]
-    outcomes = [Outcome(int(done.outcomes[0])) for done in await asyncio.gather(*waits)]
+    async with opened(dsn) as (_, ledger):
+        waits = [ledger.post_columns(columns_of(ids.new().bytes, [1], [2], [100]))]
+        waits += [ledger.post_columns(columns_of(ids.new().bytes, [2], [1], [40])) for _ in range(3)]
+        outcomes = [Outcome(int(done.outcomes[0])) for done in await asyncio.gather(*waits)]
     assert outcomes == [Outcome.POSTED, Outcome.POSTED, Outcome.POSTED, Outcome.EXCEEDS_CREDITS]
-    await seat.close()
-    await database.close()
 
 
 @pytest.mark.parametrize(

@@ -129,10 +129,7 @@ def _results_of_script(
     results: list[pq.abc.PGresult] = []
     yield from _flushed(pgconn)
     while True:
-        while pgconn.is_busy():
-            yield Wait.R
-            pgconn.consume_input()
-        result = pgconn.get_result()
+        result = yield from _result(pgconn)
         if result is None:
             return results
         if result.status == pq.ExecStatus.COPY_IN:
@@ -145,6 +142,14 @@ def _results_of_script(
                 on_sent()
         else:
             results.append(result)
+
+
+def _result(pgconn: pq.abc.PGconn) -> Generator[Wait, Ready | int, pq.abc.PGresult | None]:
+    """Wait for the next result; None: those of a command are over."""
+    while pgconn.is_busy():
+        yield Wait.R
+        pgconn.consume_input()
+    return pgconn.get_result()
 
 
 def _flushed(pgconn: pq.abc.PGconn) -> Generator[Wait, Ready | int, None]:
@@ -179,10 +184,7 @@ def _results(
     results: list[pq.abc.PGresult] = []
     ended = 0
     while True:
-        while pgconn.is_busy():
-            yield Wait.R
-            pgconn.consume_input()
-        result = pgconn.get_result()
+        result = yield from _result(pgconn)
         if result is None:
             ended += 1
             if ended > 1:
