@@ -312,7 +312,7 @@ async def test_whatever_fails_no_answer_contradicts_the_providers_book(subject: 
         subject.sandbox.fault(subject.name, kind, share=0.08)
     references = [f"att_{number}" for number in range(120)]
     answers = await asyncio.gather(
-        *(subject.rail.send(subject.authorize(reference, timeout_s=1.0)) for reference in references)
+        *(subject.rail.send(subject.authorize(reference, timeout_s=4.0)) for reference in references)
     )
     definite_no = (Said.DECLINED, Said.NOT_SENT, Said.NOT_DONE, Said.CANCELED)
     subject.sandbox.mend()
