@@ -6,10 +6,11 @@ import asyncio
 import io
 import json
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
-from holdfast.api.access_log import AccessLog
+from holdfast.api.access_log import AccessLog, Watcher
 from holdfast.api.context import Api as Context
 from holdfast.api.context import Reply
 from holdfast.api.errors import MerchantOverloaded
@@ -18,6 +19,7 @@ from holdfast.api.payments import create
 from holdfast.base.clock import SystemClock
 from holdfast.base.errors import Broken
 from holdfast.base.limits import REQUESTS_IN_FLIGHT_MAX, REQUESTS_PER_MERCHANT_MAX
+from holdfast.platform import metrics
 from tests.api.test_payments import asked
 from tests.api.world import make_shop, opened
 
@@ -135,6 +137,21 @@ async def test_the_access_log_holds_no_secret_and_drops_rather_than_grows() -> N
     assert lines[0]["duration_ms"] == 12.3
     assert set(lines[0]) == {"timestamp", "event", "method", "path", "status", "duration_ms", "request_id"}
     assert lines[-1] == lines[-1] | {"event": "access lines dropped", "count": 1_001}
+
+
+async def test_v5_0_0_15_2_2_methods_that_a_caller_makes_up_are_counted_as_one() -> None:
+    out = io.StringIO()
+    log = AccessLog(SystemClock().now, out)
+    watch = Watcher(log)
+    route = uuid4().hex
+    for number in range(1_000):
+        watch(f"MADEUP{number}", "/v1/x", route, 405, 0.001, "req_1")
+    watch("GET", "/v1/x", route, 200, 0.001, "req_2")
+    log.flush()
+    counted = [line for line in metrics.render().decode().splitlines() if route in line and "_count{" in line]
+    assert len(counted) == 2, counted
+    assert any('method="other"' in line and line.endswith(" 1000.0") for line in counted)
+    assert "MADEUP" not in out.getvalue()
 
 
 async def test_one_merchants_surge_leaves_room_for_others(dsn: str) -> None:

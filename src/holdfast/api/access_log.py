@@ -19,6 +19,9 @@ from holdfast.platform import metrics
 
 _encode: Final = msgspec.json.Encoder().encode
 _PATH_CHARS_MAX: Final = 200
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_STRANGE: Final = "other"
+"""Whatever else a caller calls a method: it can be any word, and each would be counted for ever."""
 _SHED: Final = {503: "unavailable", 429: "merchant"}
 
 
@@ -46,6 +49,8 @@ class Watcher:
         self, method: str, path: str, route: str, status: int, seconds: float, request_id: str
     ) -> None:
         """Take note of a request that was answered with `status` after `seconds`."""
+        if method not in _METHODS:
+            method = _STRANGE
         labels = (route, method, status)
         observe = self._observe.get(labels)
         if observe is None:
