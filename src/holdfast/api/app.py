@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final, cast
 
@@ -93,8 +93,8 @@ def create_app(source: App | Config, *, pages: Sequence[ControllerRouterHandler]
         debug=False,
     )
 
-    def create_payment(request: HotRequest) -> Awaitable[Reply]:
-        return payments.serve(api[0], request)
+    async def create_payment(request: HotRequest) -> Reply:
+        return await payments.serve(api[0], request)
 
     async def create_transfers(request: HotRequest) -> Reply:
         return await transfer_batches.serve(api[0], request)

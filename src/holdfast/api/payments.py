@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 from litestar import Router, get, post
@@ -376,10 +376,10 @@ async def cancel_payment(
     return await _act(request, payment_id, idempotency_key, act, frozenset({PaymentState.CANCELED}))
 
 
-def serve(api: Api, request: gate.Request) -> Coroutine[Any, Any, Reply]:
+async def serve(api: Api, request: gate.Request) -> Reply:
     """Carry out `POST /v1/payments` for the gate, which does not go through the framework."""
     key = request.header(b"idempotency-key")
-    return create(api, request.header(b"authorization"), key, request.body)
+    return await create(api, request.header(b"authorization"), key, request.body)
 
 
 routes = Router(

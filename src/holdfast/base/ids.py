@@ -98,9 +98,8 @@ def _written(prefix: str, number: int) -> str:
     )
 
 
-@lru_cache(4_096)
 def parse(prefix: str, text: str) -> UUID:
-    """Read an id written by `public`; what was read is remembered for a while. Raises: `IdInvalid`."""
+    """Read an id written by `public`. Raises: `IdInvalid`."""
     head, _, body = text.partition("_")
     if head != prefix or _BODY(body) is None:
         raise IdInvalid(f"An id that begins with {prefix}_ is expected here.")
