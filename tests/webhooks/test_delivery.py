@@ -85,7 +85,7 @@ class Desk:
         return made
 
     async def react(self) -> None:
-        """Follow up every event. A transaction of another test, in the same cluster, may hold that back."""
+        """Follow up every event. Whatever else writes in the cluster may hold that back for a moment."""
 
         async def all_read() -> bool:
             await reactions.react(self.database, now=self.clock.now())

@@ -5,7 +5,8 @@ So nothing is announced that did not happen, and nothing that happened goes unan
 Rows of concurrent transactions become visible out of order, so a cursor over ids or times would skip
 some. Each row carries its transaction id, and a reader goes only as far as the oldest transaction that
 was still running when it looked (`pg_snapshot_xmin`): below that horizon nothing can appear any more.
-Only transactions that write hold the horizon back. What follows from a batch is written in the same
+Only transactions that write hold the horizon back, but those of the whole cluster do, also of databases that
+are not ours. What follows from a batch is written in the same
 transaction that moves the follower's cursor: once and only once, however often a worker dies.
 
 Transaction ids belong to one PostgreSQL cluster, and mean nothing in another into which the database was
