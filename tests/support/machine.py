@@ -24,6 +24,14 @@ def alive(pid: int) -> bool:
         return False
 
 
+def name_of(pid: int) -> str:
+    """Return what the kernel calls a process; empty when it has ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 def free_port() -> int:
     """Return a port that nobody uses."""
     with closing(socket.socket()) as probe:
