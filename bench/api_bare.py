@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from litestar import Litestar, get, post
 
 from holdfast.api.wire import AmountShown, PaymentAsked, PaymentShown
+from holdfast.platform import processes
 
 
 @get("/healthz")
@@ -43,3 +44,9 @@ async def payments(data: PaymentAsked) -> PaymentShown:
 
 def create() -> Litestar:
     return Litestar([healthz, payments], openapi_config=None, logging_config=None)
+
+
+def create_in_long_turns() -> Litestar:
+    """Return the same, scheduled as the server of payments is."""
+    processes.work_in_long_turns()
+    return create()

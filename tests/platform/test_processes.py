@@ -168,3 +168,18 @@ def test_every_signal_has_a_name_in_the_supervisors_words() -> None:
     assert ending(-signal.SIGKILL) == "was stopped by SIGKILL"
     assert ending(-63) == "was stopped by signal 63"
     assert ending(3) == "stopped with exit code 3"
+
+
+def test_a_process_that_works_in_long_turns_says_so_to_the_kernel_and_so_do_its_threads() -> None:
+    code = """
+import os, threading
+from holdfast.platform import processes
+processes.work_in_long_turns()
+seen = []
+thread = threading.Thread(target=lambda: seen.append(os.sched_getscheduler(0)))
+thread.start()
+thread.join()
+print(os.sched_getscheduler(0) == seen[0] == os.SCHED_BATCH)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "True"

@@ -54,6 +54,7 @@ def application() -> Any:  # noqa: ANN401 - an ASGI application
     if parent is not None:
         # Not SIGTERM: the server's handler of it may drop it, and an orphan would hold the port and go on.
         processes.die_with_parent(signal.SIGKILL, parent=parent.pid or 0)
+    processes.work_in_long_turns()
     read = config.load()
     log.configure(read.log_level, read.log_format, mode=read.mode, process="server")
     return create_app(read, pages=routes(development=read.mode == "development"))
