@@ -181,5 +181,7 @@ thread.start()
 thread.join()
 print(os.sched_getscheduler(0) == seen[0] == os.SCHED_BATCH)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stdout.strip() == "True"
