@@ -28,7 +28,7 @@ from holdfast.domains.webhooks import operations as webhooks
 from holdfast.domains.webhooks import queries as webhook_queries
 from holdfast.flows import reactions, reconcile, settlement_files
 from holdfast.flows.deliver import Courier
-from holdfast.platform import heartbeat, idempotency, jobs, log, metrics, migrate, outbox, processes
+from holdfast.platform import heartbeat, idempotency, jobs, log, metrics, migrate, outbox, outcomes, processes
 from holdfast.platform.config import Config
 from holdfast.platform.db import DatabaseError
 from holdfast.platform.http import HttpClient
@@ -128,7 +128,12 @@ class Worker:
         tasks.append(asyncio.create_task(self._keep_jobs()))
         tasks.append(asyncio.create_task(self._pulse({duty.name for duty in duties})))
         try:
-            async with probes(self._app.config.status_port, lambda: self._ready):
+            config = self._app.config
+            told = outcomes.telling(
+                self._app.desk.outcomes, config.status_url, config.status_token,
+                f"worker-{self._app.ids.new()}",
+            )  # fmt: skip
+            async with probes(config.status_port, lambda: self._ready), told:
                 await self._stop.wait()
             processes.notify("STOPPING=1")
             _log.info("stopping")
@@ -187,6 +192,8 @@ class Worker:
         metrics.OUTBOX_LAG_S.set(await outbox.lag(database, now=now))
         count, oldest = await app.book.in_doubt()
         metrics.IN_DOUBT.set(count)
+        app.desk.outcomes.waiting = count
+        app.desk.outcomes.oldest_s = 0.0 if oldest is None else (now - oldest).total_seconds()
         metrics.IN_DOUBT_OLDEST_S.set(0.0 if oldest is None else (now - oldest).total_seconds())
         metrics.WEBHOOKS_OWED.set(await webhook_queries.owed_count(database))
         return 1

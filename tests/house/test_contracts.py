@@ -143,6 +143,20 @@ IMPORTS = [
         id="a domain may not render pages",
     ),
     pytest.param(
+        "outlives",
+        "status/intruder.py",
+        "from holdfast.domains.ledger import model",
+        "holdfast.status.intruder -> holdfast.domains.ledger",
+        id="the status service may not know the wallet",
+    ),
+    pytest.param(
+        "outlives",
+        "status/intruder.py",
+        "from holdfast.platform import outbox",
+        "holdfast.status.intruder -> holdfast.platform.outbox",
+        id="the status service may not reach the database by way of others",
+    ),
+    pytest.param(
         "proof",
         "domains/ledger/verify/intruder.py",
         "from holdfast.domains.ledger import rules",

@@ -63,7 +63,16 @@ class Up:
         self.port, self.sandbox_port = free_port(), free_port()
         self.output = data.with_name(data.name + ".out")
         environment = {"PATH": os.environ["PATH"], "HOME": str(home or data.parent), "LANG": "C.UTF-8"}
-        ports = ("--port", str(self.port), "--sandbox-port", str(self.sandbox_port), "--data", str(data))
+        ports = (
+            "--port",
+            str(self.port),
+            "--sandbox-port",
+            str(self.sandbox_port),
+            "--data",
+            str(data),
+            "--status-page-port",
+            "0",
+        )
         with self.output.open("wb") as out:
             self.process = subprocess.Popen(
                 [*as_user(user), sys.executable, "-m", "holdfast", "up", *ports, *arguments],

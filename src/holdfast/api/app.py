@@ -39,7 +39,7 @@ from holdfast.base.clock import SystemClock
 from holdfast.base.errors import HoldfastError
 from holdfast.base.limits import BATCH_BODY_BYTES_MAX
 from holdfast.boot import App, open_app
-from holdfast.platform import heartbeat, metrics
+from holdfast.platform import heartbeat, metrics, outcomes
 from holdfast.platform.config import Config
 from holdfast.platform.log import logger
 
@@ -77,7 +77,15 @@ def create_app(source: App | Config, *, pages: Sequence[ControllerRouterHandler]
         gc.set_threshold(GC_THRESHOLD, 20, 100)
         heart = heartbeat.Heart.new(opened.ids.new(), "server", opened.clock.now())
         try:
-            async with heartbeat.beating(opened.database, heart, opened.clock):
+            async with (
+                heartbeat.beating(opened.database, heart, opened.clock),
+                outcomes.telling(
+                    opened.desk.outcomes,
+                    opened.config.status_url,
+                    opened.config.status_token,
+                    f"server-{opened.ids.new()}",
+                ),
+            ):
                 yield
         finally:
             log.flush()

@@ -25,6 +25,7 @@ COMMANDS: Final[dict[str, str]] = {
     "transfers": "Import transfers from a file.",
     "receipt": "Prove a transfer to somebody, who checks it offline.",
     "drill": "Run an outage on purpose and judge how the wallet did.",
+    "status": "Tell people how the wallet stands, also while it is down.",
     "config": "Show the configuration as it is understood here.",
 }
 """Every command with the line that `--help` shows, in the order of first need.

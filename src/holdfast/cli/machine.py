@@ -17,11 +17,14 @@ import click
 
 from holdfast import __version__
 from holdfast.base.errors import HoldfastError
+from holdfast.base.secret import Secret
 from holdfast.platform import migrate
 from holdfast.platform.config import Config
 from holdfast.platform.postgres import EmbeddedPostgres
 from holdfast.platform.processes import check_port, hold_data_folder
 from holdfast.platform.supervisor import BACKOFF_S, Program, Supervisor, python_command, run_once
+from holdfast.status.access import Doorman
+from holdfast.status.serve import open_store
 
 _COLOURS: Final = {"good": "green", "bad": "yellow", "plain": None}
 _DEMO_TIMEOUT_S: Final = 120.0
@@ -43,6 +46,8 @@ def run(config: Config, *, demo: bool, open_page: bool) -> int:
     check_port(config.host, config.port, option="--port")
     if config.mode == "development":
         check_port("127.0.0.1", config.sandbox_port, option="--sandbox-port")
+    if config.status_page_port:
+        check_port("127.0.0.1", config.status_page_port, option="--status-page-port")
     with ExitStack() as held:
         held.enter_context(hold_data_folder(config.data_dir))
         say("holdfast", f"{__version__}, data in {config.data_dir}")
@@ -84,6 +89,8 @@ class _Machine:
         return 0
 
     async def _start(self, supervisor: Supervisor) -> None:
+        if self._config.status_page_port:
+            await supervisor.start(self._status())
         await self._start_database()
         began_s = time.monotonic()
         applied = await asyncio.to_thread(migrate.apply, self._dsn, migrate.shipped())
@@ -159,6 +166,26 @@ class _Machine:
         program = self._program("sandbox", "--port", str(port))
         return replace(program, probe=f"{url}/_control/state", where=url)
 
+    def _status(self) -> Program:
+        """The status service comes first and goes last. Of the wallet it is handed the address alone."""
+        port, folder = self._config.status_page_port, self._config.data_dir / "status"
+        url = f"http://127.0.0.1:{port}"
+        store = open_store(folder)
+        try:
+            token = Doorman(store).issue("facts", "wallet")
+        finally:
+            store.close()
+        self._config = replace(
+            self._config, status_url=self._config.status_url or url,
+            status_token=self._config.status_token or Secret(token),
+        )  # fmt: skip
+        program = self._program(
+            "status", "serve", "--data", str(folder), "--port", str(port),
+            "--probe", f"ledger={self._config.local_url}/readyz",
+        )  # fmt: skip
+        environment = {k: v for k, v in program.environment.items() if not k.startswith("HOLDFAST_")}
+        return replace(program, environment=environment, probe=f"{url}/healthz", where=url)
+
     def _server(self) -> Program:
         url = self._config.local_url
         grace_s = 2.0  # granian kills its own worker first
@@ -194,8 +221,8 @@ class _Machine:
         if guard is not None:
             guard.cancel()
         await asyncio.gather(starting, *([guard] if guard else []), return_exceptions=True)
-        await supervisor.stop("worker", "server")
-        await supervisor.stop()
+        await supervisor.stop("worker", "server", "sandbox")
         if self._postgres is not None:
             await asyncio.to_thread(self._postgres.stop)
+        await supervisor.stop()
         say("holdfast", f"stopped ({time.monotonic() - began_s:.1f} s)")

@@ -33,7 +33,16 @@ class Platform:
         self.data = self.place / "data"
         self.port, self.sandbox_port = free_port(), free_port()
         self.log = self.place / "up.log"
-        ports = ("--port", str(self.port), "--sandbox-port", str(self.sandbox_port), "--data", str(self.data))
+        ports = (
+            "--port",
+            str(self.port),
+            "--sandbox-port",
+            str(self.sandbox_port),
+            "--data",
+            str(self.data),
+            "--status-page-port",
+            "0",
+        )
         clean = {key: value for key, value in os.environ.items() if not key.startswith("HOLDFAST_")}
         with self.log.open("wb") as out:
             self.process = subprocess.Popen(

@@ -25,6 +25,7 @@ from holdfast.domains.payments.ports import Rail, RailTraits
 from holdfast.domains.payments.rules.router import Router
 from holdfast.domains.payments.rules.routing import Ticket
 from holdfast.domains.payments.rules.settings import PaySettings as PaySettings
+from holdfast.platform.outcomes import Outcomes
 from holdfast.platform.unit import Write
 
 _TICKETS_MAX = 100_000
@@ -135,7 +136,8 @@ class Desk:
     """All that the flows of payments need.
 
     `tickets`: calls whose outcome is unknown, to be corrected when it is known. `opened`: accounts known
-    to be there. `writer` builds what the book reads. `alert` tells operators.
+    to be there. `writer` builds what the book reads. `alert` tells operators. `outcomes` counts for the
+    status service.
     """
 
     clock: Clock
@@ -151,6 +153,7 @@ class Desk:
     opened: set[AccountId] = field(default_factory=set)
     writer: Writer = store
     alert: Alert = tell_nobody
+    outcomes: Outcomes = field(default_factory=Outcomes)
 
     def __post_init__(self) -> None:
         self.traits.update({name: rail.traits for name, rail in self.rails.items()})

@@ -230,11 +230,17 @@ async def _from_balance(desk: Desk, draft: Draft, step: Step, answer: Answer | N
     pay_from_balance(draft, attempt)
     draft.answer = _of_case(answer)
     draft.opening = desk.writer.open_payment(opened_only)
-    outcome = await draft.commit(if_refused=(draft.opening,))
+    try:
+        outcome = await draft.commit(if_refused=(draft.opening,))
+    except (Unavailable, OutcomeUnknown):
+        desk.outcomes.count("failed", "pay", BALANCE_RAIL)
+        raise
     if outcome.status == "committed":
+        desk.outcomes.count("succeeded", "pay", BALANCE_RAIL)
         return draft.case.payment
     if outcome.status == "conflict":
         raise KeyClaimed
+    desk.outcomes.count("declined", "pay", BALANCE_RAIL)
     draft.restart(opened_only)
     draft.put(declined_for_funds(attempt))
     _note_plan(draft, opened_only)

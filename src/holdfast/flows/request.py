@@ -32,6 +32,7 @@ from holdfast.domains.payments.rules.routing import RailOutcome, Ticket
 from holdfast.flows.desk import Desk
 from holdfast.flows.draft import Draft
 from holdfast.flows.news import News
+from holdfast.platform.outcomes import Kind
 
 _OP: Final = members(Op)
 _OUTCOME: Final = members(RailOutcome)
@@ -39,6 +40,15 @@ _SAID: Final = members(Said)
 _S: Final = members(AttemptState)
 
 _HASH_BYTES: Final = 16
+_KINDS: Final[dict[RailOutcome, Kind]] = {
+    _OUTCOME.OK: "succeeded",
+    _OUTCOME.ACCEPTED: "succeeded",
+    _OUTCOME.DECLINED_BY_PAYER: "declined",
+    _OUTCOME.FAILED: "failed",
+    _OUTCOME.NOT_SENT: "failed",
+    _OUTCOME.UNKNOWN: "failed",
+}
+"""How an outcome is told to the status service. An unknown one is a failure of the rail to answer."""
 
 
 @quick
@@ -131,6 +141,7 @@ async def ask(desk: Desk, request: Request) -> News:
             now_s = clock.monotonic_s()
             outcome = _OUTCOME.UNKNOWN if answer is None else _outcome(answer)
             desk.router.finished(request.ticket, outcome, latency_s=now_s - started_s, now_s=now_s)
+            desk.outcomes.count(_KINDS[outcome], "pay", request.rail)
             if outcome in (_OUTCOME.UNKNOWN, _OUTCOME.ACCEPTED):
                 desk.remember(request.attempt, request.ticket)
     news = heard(request.order.op, answer, asked_at=request.asked_at, repeat=request.repeat)

@@ -15,7 +15,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
@@ -124,6 +124,21 @@ class Config:
             "words": "Where a process answers the others while it writes the ledger: `tcp:<address>:<port>` "
             "for several machines on a private network, else a socket in the data folder."
         },
+    )
+    status_page_port: int = field(
+        default=8402,
+        metadata={
+            "words": "Port of the status service that `holdfast up` starts beside the wallet; 0: none."
+        },
+    )
+    status_url: str = field(
+        default="",
+        metadata={
+            "words": "Address of the status service that is told the outcomes of payments; empty: none."
+        },
+    )
+    status_token: Secret | None = field(
+        default=None, metadata={"words": "Token of role `facts` of that service (`holdfast status token`)."}
     )
     webhooks_allow_private: bool = field(
         default=False,
@@ -258,11 +273,6 @@ def load(
     values.setdefault("data_dir", default_data_dir(environment, root=at_root))
     config = Config(**values, rails=_rails(tables, environment), file=path)
     return _consistent(config)
-
-
-def with_ports(config: Config, *, port: int | None = None, sandbox_port: int | None = None) -> Config:
-    """Return `config` on other ports."""
-    return replace(config, port=port or config.port, sandbox_port=sandbox_port or config.sandbox_port)
 
 
 def _consistent(config: Config) -> Config:
@@ -481,6 +491,9 @@ _PARSERS: Final[dict[str, Parser]] = {
     "status_port": _whole(0, 65_535),
     "database_connections_max": _whole(2, 500),
     "ledger_listen": _matching(r"|unix:/.+|tcp:.+:\d{1,5}", "an address: tcp:<address>:<port> or unix:/path"),
+    "status_page_port": _whole(0, 65_535),
+    "status_url": _url,
+    "status_token": _secret,
     "webhooks_allow_private": _flag,
     "events_keep_days": _whole(1, 3_650),
     "log_level": _one_of("debug", "info", "warning", "error"),

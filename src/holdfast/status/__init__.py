@@ -1,0 +1,1 @@
+"""The status service: what outlives the wallet and tells the truth about it."""

@@ -1,0 +1,291 @@
+"""What happened, as facts that are only ever added, and the board that follows from them.
+
+The store keeps the facts in order; the board is what they add up to. So who said what and when is never lost,
+also when a period is corrected later, and a restart comes to the same board.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from holdfast.base.errors import Refused
+from holdfast.status.model import (
+    OVER,
+    Cause,
+    Evidence,
+    Incident,
+    Period,
+    Stage,
+    Standing,
+    Update,
+    worst,
+)
+from holdfast.status.words import Words
+
+UPDATES_MAX: Final = 100
+"""Updates of one incident, as other services bound it; what is longer wants a postmortem."""
+
+
+class IncidentNotFound(Refused):
+    """There is no such incident."""
+
+    code = "status_incident_not_found"
+
+
+class IncidentOver(Refused):
+    """The incident is over: open another, or write its postmortem."""
+
+    code = "status_incident_over"
+
+
+class PeriodInvalid(Refused):
+    """A period ends after it starts, and is one that the incident has."""
+
+    code = "status_period_invalid"
+
+
+class Opened(msgspec.Struct, frozen=True, tag="opened"):
+    """An incident was opened, by an operator or by what was measured."""
+
+    id: str
+    update: str
+    name: Words
+    body: Words
+    cause: Cause
+    stage: Stage
+    components: dict[str, Standing]
+    started_at: datetime
+    evidence: Evidence | None = None
+
+
+class Told(msgspec.Struct, frozen=True, tag="told"):
+    """Something was told of an incident; standings that change with it."""
+
+    id: str
+    update: str
+    stage: Stage
+    body: Words
+    components: dict[str, Standing] = {}
+    renamed: Words | None = None
+    cause: Cause | None = None
+
+
+class Corrected(msgspec.Struct, frozen=True, tag="corrected"):
+    """The periods in which an incident touched a component were corrected, with the reason."""
+
+    id: str
+    component: str
+    periods: tuple[Period, ...]
+    reason: str
+
+
+class Merged(msgspec.Struct, frozen=True, tag="merged"):
+    """An incident turned out to be part of another one."""
+
+    id: str
+    into: str
+    update: str
+
+
+class Declared(msgspec.Struct, frozen=True, tag="declared"):
+    """An operator says how a component stands, whatever is measured."""
+
+    component: str
+    standing: Standing
+
+
+class Measured(msgspec.Struct, frozen=True, tag="measured"):
+    """How a component stands by what is measured; None: it cannot be measured."""
+
+    component: str
+    standing: Standing | None
+    share_failing: float | None = None
+
+
+Fact = Opened | Told | Corrected | Merged | Declared | Measured
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A fact with its moment and who brought it."""
+
+    at: datetime
+    by: str
+    fact: Fact
+
+
+class Signal(msgspec.Struct, frozen=True):
+    """One of the two signals of a component, since when."""
+
+    standing: Standing | None
+    since: datetime
+    share_failing: float | None = None
+
+
+class Board:
+    """How everything stands. Changed by `take` alone."""
+
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self.incidents: dict[str, Incident] = {}
+        """By id, oldest first."""
+        self.declared: dict[str, Signal] = {}
+        self.measured: dict[str, Signal] = {}
+        for entry in entries:
+            self.take(entry)
+
+    @property
+    def open(self) -> list[Incident]:
+        """Incidents that go on, newest first."""
+        return [one for one in reversed(self.incidents.values()) if one.open]
+
+    def incident(self, id_: str) -> Incident:
+        """Return an incident. Raises: `IncidentNotFound`."""
+        found = self.incidents.get(id_)
+        if found is None:
+            raise IncidentNotFound(f"There is no incident {id_[:60]!r}.")
+        return found
+
+    def check(self, fact: Fact) -> None:
+        """Refuse a fact that the board cannot take.
+
+        Raises: `IncidentNotFound`, `IncidentOver`, `PeriodInvalid`.
+        """
+        if isinstance(fact, Told):
+            one = self.incident(fact.id)
+            if one.merged_into is not None or (not one.open and fact.stage not in OVER):
+                raise IncidentOver
+            if len(one.updates) >= UPDATES_MAX:
+                raise IncidentOver(f"An incident has at most {UPDATES_MAX} updates. Write its postmortem.")
+        elif isinstance(fact, Merged):
+            if not self.incident(fact.into).open or not self.incident(fact.id).open or fact.id == fact.into:
+                raise IncidentOver("Only two incidents that go on can be merged.")
+        elif isinstance(fact, Corrected):
+            one = self.incident(fact.id)
+            if fact.component not in {period.component for period in one.periods}:
+                raise PeriodInvalid(f"The incident does not touch {fact.component[:60]!r}.")
+            for period in fact.periods:
+                if period.component != fact.component:
+                    raise PeriodInvalid("All periods of one correction are of one component.")
+                if period.end_at is not None and period.end_at <= period.start_at:
+                    raise PeriodInvalid("A period ends after it starts.")
+                if period.end_at is None and not one.open:
+                    raise PeriodInvalid("The incident is over, so each period has an end.")
+
+    def take(self, entry: Entry) -> None:
+        """Add what happened."""
+        fact = entry.fact
+        if isinstance(fact, Opened):
+            self.incidents[fact.id] = _opened(fact, entry)
+        elif isinstance(fact, Told):
+            self.incidents[fact.id] = _told(self.incidents[fact.id], fact, entry)
+        elif isinstance(fact, Corrected):
+            one = self.incidents[fact.id]
+            rest = [period for period in one.periods if period.component != fact.component]
+            self.incidents[fact.id] = msgspec.structs.replace(one, periods=(*rest, *fact.periods))
+        elif isinstance(fact, Merged):
+            self._merge(fact, entry)
+        elif isinstance(fact, Declared):
+            self.declared[fact.component] = _signal(self.declared, fact.component, fact.standing, entry.at)
+        else:
+            self.measured[fact.component] = _signal(
+                self.measured, fact.component, fact.standing, entry.at, fact.share_failing
+            )
+
+    def _merge(self, fact: Merged, entry: Entry) -> None:
+        part, whole = self.incidents[fact.id], self.incidents[fact.into]
+        have = {period.component for period in whole.periods}
+        moved = tuple(period for period in part.periods if period.component not in have)
+        body = Words(f"Part of: {whole.name.en}", f"属于：{whole.name.say('zh-CN')}")
+        update = Update(fact.update, part.stage, body, entry.at, entry.by)
+        self.incidents[part.id] = msgspec.structs.replace(
+            part,
+            merged_into=whole.id,
+            updates=(*part.updates, update),
+            periods=tuple(_closed(period, entry.at) for period in part.periods),
+        )
+        self.incidents[whole.id] = msgspec.structs.replace(whole, periods=(*whole.periods, *moved))
+
+    def own(self, component: str) -> Standing:
+        """Return how a component stands by itself: the worse of what is measured and what is said.
+
+        What is said counts while it is in force: a declaration, and every open incident that names it.
+        """
+        measured = self.measured.get(component)
+        declared = self.declared.get(component)
+        said = [one.standing_of(component) for one in self.incidents.values() if one.open]
+        signals = [signal.standing for signal in (measured, declared) if signal and signal.standing]
+        return worst(*signals, *said)
+
+    def standings(self) -> dict[str, Standing]:
+        """Return the own standing of every component that does not simply stand well."""
+        named = {*self.measured, *self.declared}
+        for one in self.open:
+            named.update(period.component for period in one.periods)
+        found = {component: self.own(component) for component in named}
+        return {component: standing for component, standing in found.items() if standing != "operational"}
+
+    def said(self, component: str) -> Standing:
+        """Return how operators say that a component stands."""
+        declared = self.declared.get(component)
+        said = [one.standing_of(component) for one in self.open if not one.automatic or len(one.updates) > 1]
+        return worst(*([declared.standing] if declared and declared.standing else []), *said)
+
+
+def _signal(
+    known: dict[str, Signal], component: str, standing: Standing | None, at: datetime,
+    share: float | None = None,
+) -> Signal:  # fmt: skip
+    before = known.get(component)
+    since = before.since if before is not None and before.standing == standing else at
+    return Signal(standing, since, share)
+
+
+def _opened(fact: Opened, entry: Entry) -> Incident:
+    changes: tuple[tuple[str, Standing, Standing], ...] = tuple(
+        (component, "operational", standing) for component, standing in fact.components.items()
+    )
+    return Incident(
+        fact.id,
+        fact.name,
+        fact.cause,
+        fact.started_at,
+        entry.at,
+        (Update(fact.update, fact.stage, fact.body, entry.at, entry.by, changes),),
+        tuple(Period(c, standing, fact.started_at) for c, standing in fact.components.items()),
+        automatic=fact.evidence is not None,
+        evidence=fact.evidence,
+    )
+
+
+def _told(one: Incident, fact: Told, entry: Entry) -> Incident:
+    over = fact.stage in OVER
+    components: dict[str, Standing] = dict(fact.components)
+    if over:
+        still = {period.component for period in one.periods if period.end_at is None}
+        components = dict.fromkeys(still, "operational")
+    changes = tuple((c, one.standing_of(c), standing) for c, standing in components.items())
+    periods = list(one.periods)
+    for component, before, after in changes:
+        if before == after:
+            continue
+        periods = [p if p.component != component else _closed(p, entry.at) for p in periods]
+        if after != "operational":
+            periods.append(Period(component, after, entry.at))
+    return msgspec.structs.replace(
+        one,
+        name=fact.renamed or one.name,
+        cause=fact.cause or one.cause,
+        updates=(*one.updates, Update(fact.update, fact.stage, fact.body, entry.at, entry.by, changes)),
+        periods=tuple(periods),
+        monitoring_at=one.monitoring_at or (entry.at if fact.stage == "monitoring" else None),
+        resolved_at=one.resolved_at or (entry.at if over else None),
+    )
+
+
+def _closed(period: Period, at: datetime) -> Period:
+    if period.end_at is not None:
+        return period
+    return msgspec.structs.replace(period, end_at=max(at, period.start_at))

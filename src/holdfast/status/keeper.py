@@ -1,0 +1,212 @@
+"""The heart of the service: takes in what is measured and said, keeps it, decides, and publishes.
+
+Everything that changes the board goes through `add`: checked, kept durably, shown. A change is published at
+once; without one, the site is made anew every minute, so that a reader can tell an old page by its date.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+from holdfast.base.clock import Clock
+from holdfast.base.errors import HoldfastError
+from holdfast.base.ids import IdSource, public
+from holdfast.platform.log import logger
+from holdfast.platform.outcomes import Report
+from holdfast.status.board import Board, Entry, Fact
+from holdfast.status.detector import MEASURED, Detector
+from holdfast.status.graph import Graph
+from holdfast.status.notices.genuine import Official
+from holdfast.status.outcomes import (
+    BUCKET_S,
+    COUNTS_KEEP_DAYS,
+    PROBES_KEEP_DAYS,
+    Count,
+    Probed,
+)
+from holdfast.status.seal import Signer
+from holdfast.status.shapes import View
+from holdfast.status.site import Site
+from holdfast.status.store import Store
+from holdfast.status.target import Target
+
+_log: Final = logger(__name__)
+TICK_S: Final = 0.5
+"""How often what arrived is looked at."""
+ANEW_S: Final = 60.0
+"""The site is published again after so long although nothing changed."""
+DUMP_S: Final = 30.0
+"""How often the detection's state is kept: a restart loses so much of it at most."""
+FORGET_S: Final = 3_600.0
+SOURCES_MAX: Final = 1_000
+"""Processes of the wallet whose reports are told apart."""
+_DAY_S: Final = 86_400
+
+
+class Keeper:
+    """One status service. Used from one event loop."""
+
+    def __init__(
+        self,
+        store: Store,
+        graph: Graph,
+        signer: Signer,
+        targets: Sequence[Target],
+        clock: Clock,
+        ids: IdSource,
+        *,
+        title: str,
+        url: str,
+        official: Official,
+    ) -> None:
+        self.graph = graph
+        self.signer = signer
+        self.board = Board(store.entries())
+        self.files: dict[str, bytes] = {}
+        """The site as it was last made."""
+        self.published_at: datetime | None = None
+        self.waiting: dict[str, tuple[int, float]] = {}
+        """By source: payments that are open, and how long the oldest has been, seconds."""
+        self._store = store
+        self._targets = targets
+        self._clock = clock
+        self._ids = ids
+        self._title = title
+        self._url = url
+        self._official = official
+        self._site = Site(signer)
+        self._since = _since(store, clock.now())
+        self._detector = Detector.kept(store.get("detector"), graph, clock.now())
+        self._numbers: dict[str, int] = {}
+        self._counts: list[Count] = []
+        self._probes: list[Probed] = []
+        self._changed = asyncio.Event()
+        self._publishing = asyncio.Lock()
+
+    def new_id(self, prefix: str) -> str:
+        """Return a fresh id."""
+        return public(prefix, self._ids.new())
+
+    def add(self, by: str, *facts: Fact) -> None:
+        """Check facts, keep them, and show them; all, or none. Raises: as `Board.check`."""
+        now = self._clock.now()
+        for fact in facts:
+            self.board.check(fact)
+        entries = [Entry(now, by, fact) for fact in facts]
+        self._store.add(*entries)
+        for entry in entries:
+            self.board.take(entry)
+        self._changed.set()
+
+    def take(self, report: Report) -> bool:
+        """Take what a process of the wallet tells. False: it was taken before."""
+        if report.number <= self._numbers.get(report.source, -1):
+            return False
+        if report.source not in self._numbers and len(self._numbers) >= SOURCES_MAX:
+            gone = next(iter(self._numbers))
+            del self._numbers[gone]
+            self.waiting.pop(gone, None)
+        self._numbers[report.source] = report.number
+        bucket_s = int(self._clock.now().timestamp()) // BUCKET_S * BUCKET_S
+        self._counts += [
+            Count(bucket_s, r.capability, r.rail, r.bank, r.country, r.succeeded, r.failed, r.declined)
+            for r in report.rows
+        ]
+        self._detector.heard(self._clock.now())
+        if report.waiting is not None:
+            self.waiting[report.source] = (report.waiting, report.oldest_s or 0.0)
+        return True
+
+    def probed(self, result: Probed) -> None:
+        """Take what a probe found."""
+        self._probes.append(result)
+
+    def tick(self) -> None:
+        """Look at what arrived, and act on it."""
+        counts, self._counts = self._counts, []
+        probes, self._probes = self._probes, []
+        if counts:
+            self._store.add_counts(counts)
+        if probes:
+            self._store.add_probes(probes)
+        facts = self._detector.tick(self._clock.now(), counts, probes, self.board, self.new_id)
+        if facts:
+            self.add(MEASURED, *facts)
+
+    def view(self) -> View:
+        """Return all that is published now."""
+        standings = self.graph.standings(self.board.standings())
+        return View(
+            self._title,
+            self._url,
+            self.graph,
+            self.board,
+            standings,
+            self._clock.now(),
+            self._official,
+            self._since,
+        )
+
+    async def publish(self) -> None:
+        """Make the site and bring it to every place; a place that fails does not hold up the others."""
+        async with self._publishing:
+            self._changed.clear()
+            self.files = self._site.files(self.view(), unmeasured=self._detector.unmeasured)
+            self.published_at = self._clock.now()
+            for target in self._targets:
+                try:
+                    await asyncio.to_thread(target.publish, self.files)
+                except (OSError, HoldfastError):
+                    _log.exception("the site could not be published", target=type(target).__name__)
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch())
+            group.create_task(self._show())
+            group.create_task(self._keep())
+
+    async def _watch(self) -> None:
+        while True:
+            self.tick()
+            await self._clock.sleep(TICK_S)
+
+    async def _show(self) -> None:
+        while True:
+            await self.publish()
+            try:
+                async with asyncio.timeout(ANEW_S):
+                    await self._changed.wait()
+            except TimeoutError:
+                continue
+
+    async def _keep(self) -> None:
+        """Keep the detection's state, and forget what is old."""
+        forgotten_s = 0.0
+        while True:
+            await self._clock.sleep(DUMP_S)
+            self.keep()
+            if self._clock.monotonic_s() - forgotten_s >= FORGET_S:
+                forgotten_s = self._clock.monotonic_s()
+                now_s = self._clock.now().timestamp()
+                self._store.forget(
+                    counts_before_s=int(now_s) - COUNTS_KEEP_DAYS * _DAY_S,
+                    probes_before_s=now_s - PROBES_KEEP_DAYS * _DAY_S,
+                )
+
+    def keep(self) -> None:
+        """Keep what a restart needs."""
+        self._store.put("detector", msgspec.json.encode(self._detector.dump()))
+
+
+def _since(store: Store, now: datetime) -> datetime:
+    kept = store.get("since")
+    if kept is not None:
+        return datetime.fromisoformat(kept.decode()).astimezone(UTC)
+    store.put("since", now.isoformat().encode())
+    return now

@@ -1,0 +1,144 @@
+"""What the status service speaks of: components, capabilities, incidents, and how each of them stands.
+
+The words of the public formats are used as they are (Statuspage v2), so that nothing is translated on the way
+out: readers in the field index tables by these very strings.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final, Literal
+
+import msgspec
+
+from holdfast.status.words import Words
+
+Standing = Literal[
+    "operational", "degraded_performance", "partial_outage", "major_outage", "under_maintenance"
+]
+"""How a component stands."""
+
+Stage = Literal["investigating", "identified", "monitoring", "resolved", "postmortem"]
+"""How far an incident is."""
+
+Impact = Literal["none", "minor", "major", "critical", "maintenance"]
+Cause = Literal["technical", "security", "maintenance", "regulatory", "unknown"]
+
+STANDINGS: Final[tuple[Standing, ...]] = (
+    "operational",
+    "under_maintenance",
+    "degraded_performance",
+    "partial_outage",
+    "major_outage",
+)
+"""From good to bad."""
+_RANK: Final = {standing: rank for rank, standing in enumerate(STANDINGS)}
+STAGES: Final[tuple[Stage, ...]] = ("investigating", "identified", "monitoring", "resolved", "postmortem")
+OVER: Final = frozenset({"resolved", "postmortem"})
+IMPACT_OF: Final[dict[Standing, Impact]] = {
+    "operational": "none",
+    "under_maintenance": "maintenance",
+    "degraded_performance": "minor",
+    "partial_outage": "major",
+    "major_outage": "critical",
+}
+
+
+def rank(standing: Standing) -> int:
+    """Return how bad a standing is: 0 is best."""
+    return _RANK[standing]
+
+
+def worst(*standings: Standing) -> Standing:
+    """Return the worst of some standings; `operational` of none."""
+    return max(standings, key=rank, default="operational")
+
+
+class Component(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A machine, a rail, a bank, or (`capability`) something that people do.
+
+    `needs` names components all of which it needs; each list in `any_of` names some of which one is enough.
+    `fallback` says what still works while it does not. `facts` says which outcomes of payments belong to it,
+    as `{"capability": "pay"}` or `{"rail": "north"}`.
+    """
+
+    id: str
+    name: Words
+    kind: Literal["capability", "rail", "bank", "machine"] = "machine"
+    description: Words = Words("")
+    group: str = ""
+    needs: tuple[str, ...] = ()
+    any_of: tuple[tuple[str, ...], ...] = ()
+    fallback: Words = Words("")
+    facts: dict[str, str] = {}
+
+
+class Period(msgspec.Struct, frozen=True):
+    """How an incident touches one component, for how long. `end_at` None: still."""
+
+    component: str
+    standing: Standing
+    start_at: datetime
+    end_at: datetime | None = None
+
+
+class Update(msgspec.Struct, frozen=True):
+    """What was told at one moment. `by` is `measured` or the operator's name."""
+
+    id: str
+    stage: Stage
+    body: Words
+    at: datetime
+    by: str
+    changes: tuple[tuple[str, Standing, Standing], ...] = ()
+    """Components whose standing the update changes: id, before, after."""
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """What was measured when an incident opened by itself: numbers that nobody edits."""
+
+    node: dict[str, str]
+    share_failing: float
+    attempts: int
+    rule: str
+
+
+class Incident(msgspec.Struct, frozen=True):
+    """Something is, or was, wrong. Updates stand oldest first."""
+
+    id: str
+    name: Words
+    cause: Cause
+    started_at: datetime
+    created_at: datetime
+    updates: tuple[Update, ...]
+    periods: tuple[Period, ...]
+    automatic: bool = False
+    evidence: Evidence | None = None
+    merged_into: str | None = None
+    monitoring_at: datetime | None = None
+    resolved_at: datetime | None = None
+
+    @property
+    def stage(self) -> Stage:
+        """How far it is."""
+        return self.updates[-1].stage
+
+    @property
+    def open(self) -> bool:
+        """Whether it goes on, under its own name."""
+        return self.stage not in OVER and self.merged_into is None
+
+    @property
+    def updated_at(self) -> datetime:
+        """When anything was last said."""
+        return self.updates[-1].at
+
+    @property
+    def impact(self) -> Impact:
+        """The worst that it did, or does."""
+        return IMPACT_OF[worst(*(period.standing for period in self.periods))]
+
+    def standing_of(self, component: str) -> Standing:
+        """How it leaves a component now."""
+        return worst(*(p.standing for p in self.periods if p.component == component and p.end_at is None))

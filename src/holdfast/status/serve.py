@@ -1,0 +1,78 @@
+"""Runs the status service until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+from holdfast.base.clock import SystemClock
+from holdfast.base.ids import IdSource
+from holdfast.platform.processes import check_port
+from holdfast.status.access import Doorman
+from holdfast.status.app import make_app
+from holdfast.status.keeper import Keeper
+from holdfast.status.prober import Prober
+from holdfast.status.seal import Signer
+from holdfast.status.settings import Settings
+from holdfast.status.store import Store
+from holdfast.status.target import Folder
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where to run. `port` 0 takes any free one."""
+
+    folder: Path
+    host: str = "127.0.0.1"
+    port: int = 0
+
+
+def open_store(folder: Path) -> Store:
+    """Open the store of a service, which only its owner may read."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return Store(folder / "status.sqlite3")
+
+
+async def serve(place: Place, settings: Settings, *, ready: Callable[[int, str], None]) -> None:
+    """Serve until SIGTERM or SIGINT. `ready` is told the port and the public key. Raises: `PortTaken`."""
+    if place.port:
+        check_port(place.host, place.port, option="--port")
+    clock = SystemClock()
+    store = open_store(place.folder)
+    signer = Signer.kept(place.folder / "signing.key")
+    listener = socket.create_server((place.host, place.port), backlog=512)
+    port = int(listener.getsockname()[1])
+    folders = [Folder(place.folder / "site"), *(Folder(Path(path)) for path in settings.folders)]
+    url = (settings.url or f"http://{place.host}:{port}").rstrip("/")
+    keeper = Keeper(
+        store, settings.graph(), signer, folders, clock, IdSource(clock.now_ms),
+        title=settings.title, url=url, official=settings.official_for(url),
+    )  # fmt: skip
+    await keeper.publish()
+    runner = web.AppRunner(make_app(keeper, Doorman(store)), access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    prober = Prober(settings.probe, clock, keeper.probed)
+    try:
+        await web.SockSite(runner, listener).start()
+        work = asyncio.gather(keeper.run(), prober.run(), return_exceptions=False)
+        ready(port, signer.public_key)
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait((work, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if work.done():
+            work.result()
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+    finally:
+        keeper.keep()
+        await runner.cleanup()
+        store.close()

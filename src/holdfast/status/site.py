@@ -1,0 +1,213 @@
+"""The static site: pages without a script, JSON and feeds, each signed, made anew only where they changed.
+
+What is over changes no more: its pages are made once and kept as they are until their signature is about to
+end. So the time from a decision to the site does not grow with the years.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from holdfast.status import feeds, shapes, uptime
+from holdfast.status.model import Incident
+from holdfast.status.notices import genuine
+from holdfast.status.notices.letters import letter
+from holdfast.status.phrases import CAUSE_WORDS, HEADLINES, STAGE_WORDS, STANDING_WORDS
+from holdfast.status.seal import MANIFEST, Signer
+from holdfast.status.shapes import View
+from holdfast.status.words import NAMES, TAGS, Tag, Words
+
+FRESH_FOR: Final = timedelta(minutes=10)
+"""How long a page that may change can be believed; the site is published anew at least once a minute."""
+OLD_FOR: Final = timedelta(days=30)
+"""How long a page of something that is over can be believed; it is signed anew after half of that."""
+NOTICES_MAX: Final = 500
+"""Notices that a reader can check, newest first: the page has them all, to work without a network."""
+
+
+class Site:
+    """Makes the files of the site. Keeps what did not change."""
+
+    def __init__(self, signer: Signer) -> None:
+        self._signer = signer
+        self._kept: dict[str, tuple[object, datetime, bytes]] = {}
+        """By path: what it was made from, until when it may be believed, and the page."""
+        self._sums: dict[str, tuple[bytes, str]] = {}
+        self._digests: dict[str, tuple[str, list[str]]] = {}
+        """By update: its code, and the digests of its notice in each language."""
+
+    def files(self, view: View, *, unmeasured: bool) -> dict[str, bytes]:
+        """Return every file of the site by path."""
+        fresh_until = view.at + FRESH_FOR
+        notices = self._notices(view)
+        made: dict[str, bytes] = {}
+        for tag in TAGS:
+            for name, html in self._changing(view, tag, notices, unmeasured=unmeasured).items():
+                path = place(tag, name)
+                made[path] = self._signer.page(path, fresh_until, html)
+            for one in view.board.incidents.values():
+                path = place(tag, f"incidents/{one.id}.html")
+                made[path] = self._incident(view, tag, one, path)
+        made |= shapes.files(view) | feeds.files(view)
+        made[genuine.FILE] = genuine.encoded(view.official, notices)
+        made["key.txt"] = self._signer.public_key.encode() + b"\n"
+        self._kept = {path: kept for path, kept in self._kept.items() if path in made}
+        sums = {path: self._sum(path, content) for path, content in made.items()}
+        self._sums = {path: (made[path], value) for path, value in sums.items()}
+        made[MANIFEST] = self._signer.manifest(fresh_until, sums)
+        return made
+
+    def _notices(self, view: View) -> dict[str, list[str]]:
+        """Return the digests of what was sent, by code, newest first."""
+        every = ((update, one) for one in view.board.incidents.values() for update in one.updates)
+        newest = sorted(every, key=lambda both: both[0].at, reverse=True)[:NOTICES_MAX]
+        known, self._digests = self._digests, {}
+        for update, one in newest:
+            found = known.get(update.id)
+            if found is None:
+                letters = [letter(view.title, view.url, one, update, tag) for tag in TAGS]
+                found = (letters[0].code, [genuine.digest_of(each.text) for each in letters])
+            self._digests[update.id] = found
+        return dict(self._digests.values())
+
+    def _sum(self, path: str, content: bytes) -> str:
+        before = self._sums.get(path)
+        if before is not None and before[0] is content:
+            return before[1]
+        return hashlib.sha256(content).hexdigest()
+
+    def _changing(
+        self, view: View, tag: Tag, notices: dict[str, list[str]], *, unmeasured: bool
+    ) -> dict[str, bytes]:
+        values = _values(view, self._signer.public_key)
+        history = uptime.days(view.board.incidents.values(), view.graph.components, view.at, view.since)
+        overall = shapes.overall(view)
+        newest = list(view.board.incidents.values())[::-1]
+        rows = [_row(view, id_, history[id_], tag) for id_ in view.graph.components]
+        return {
+            "index.html": _render(
+                "index.html", tag, **values, path="", headline=HEADLINES[overall], overall=overall,
+                rows=rows, open=view.board.open, newest=newest[:5], unmeasured=unmeasured,
+                valid_until=view.at + FRESH_FOR,
+            ),
+            "history.html": _render(
+                "history.html", tag, **values, path="history.html", months=_months(newest)
+            ),
+            "really.html": _render(
+                "really.html", tag, **values, path="really.html", verdicts=genuine.SAID,
+                known={"official": msgspec.to_builtins(view.official), "notices": notices},
+            ),
+        }  # fmt: skip
+
+    def _incident(self, view: View, tag: Tag, one: Incident, path: str) -> bytes:
+        kept = self._kept.get(path)
+        if kept is not None and kept[0] is one and not one.open and kept[1] - view.at > OLD_FOR / 2:
+            return kept[2]
+        until = view.at + (FRESH_FOR if one.open else OLD_FOR)
+        html = _render(
+            "incident.html", tag, **_values(view, self._signer.public_key), one=one,
+            path=f"incidents/{one.id}.html", components=view.graph.components,
+        )  # fmt: skip
+        page = self._signer.page(path, until, html)
+        self._kept[path] = (one, until, page)
+        return page
+
+
+def place(tag: Tag, name: str) -> str:
+    """Return the path of a page in a language."""
+    return name if tag == "en" else f"zh/{name}"
+
+
+def _values(view: View, key: str) -> dict[str, Any]:
+    return {"title": view.title, "url": view.url, "at": view.at, "key": key, "graph": view.graph}
+
+
+def _row(view: View, id_: str, history: list[uptime.Day], tag: Tag) -> dict[str, Any]:
+    board, one = view.board, view.graph.components[id_]
+    measured = board.measured.get(id_)
+    said = board.said(id_)
+    differ = measured is not None and measured.standing is not None and measured.standing != said
+    return {
+        "one": one,
+        "standing": view.standings[id_],
+        "roots": [view.graph.components[root].name.say(tag) for root in _others(view, id_)],
+        "measured": measured,
+        "said": said,
+        "differ": differ,
+        "history": history,
+        "share_up": uptime.share_up(history),
+    }
+
+
+def _others(view: View, id_: str) -> list[str]:
+    return [root for root in view.graph.roots(view.board.standings(), id_) if root != id_]
+
+
+def _months(incidents: list[Incident]) -> list[tuple[str, list[Incident]]]:
+    months: dict[str, list[Incident]] = {}
+    for one in incidents:
+        months.setdefault(one.started_at.astimezone(UTC).strftime("%Y-%m"), []).append(one)
+    return list(months.items())
+
+
+def _render(template: str, tag: Tag, **values: Any) -> bytes:  # noqa: ANN401 - whatever a page shows
+    prefix = "../" * (place(tag, str(values["path"])).count("/"))
+    return _environment(tag).get_template(template).render(root=prefix, **values).encode()
+
+
+@lru_cache(maxsize=len(TAGS))
+def _environment(tag: Tag) -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+    def t(en: str, zh: str) -> str:
+        return zh if tag == "zh-CN" else en
+
+    say: Callable[[Words], str] = lambda words: words.say(tag)  # noqa: E731 - a filter
+    environment.globals |= {
+        "t": t, "lang": tag, "names": NAMES, "place": place, "standings": STANDING_WORDS,
+        "stages": STAGE_WORDS, "causes": CAUSE_WORDS,
+    }  # fmt: skip
+    environment.filters |= {"say": say, "moment": _moment, "percent": _percent, "data": _data}
+    environment.filters["since"] = _since(tag)
+    return environment
+
+
+def _data(value: object) -> Markup:
+    """Write a value as JSON that cannot end the script element that it stands in."""
+    return Markup(msgspec.json.encode(value).decode().replace("<", "\\u003c"))  # noqa: S704 - see above
+
+
+def _moment(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share * 100:.2f} %"
+
+
+def _since(tag: Tag) -> Callable[[timedelta], str]:
+    """Return what writes how long something has been so, in whole units of a reader's sense."""
+
+    def write(span: timedelta) -> str:
+        seconds = max(0, int(span.total_seconds()))
+        for size, en, zh in ((86_400, "d", "天"), (3_600, "h", "小时"), (60, "min", "分钟")):
+            if seconds >= size:
+                return f"{seconds // size} {zh if tag == 'zh-CN' else en}"
+        return f"{seconds} {'秒' if tag == 'zh-CN' else 's'}"
+
+    return write

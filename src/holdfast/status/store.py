@@ -1,0 +1,151 @@
+"""What the status service keeps, in one SQLite file of its own: it must live without the wallet's database.
+
+    entries    facts of the board, only ever added
+    counts     outcomes of payments, one row per 10 seconds and leaf; older ones are deleted
+    probes     results of probes; older ones are deleted
+    settings   small values: the state of the detection, when what was last published
+
+Write-ahead log with `synchronous=FULL`: what was acknowledged survives a power cut.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from holdfast.base.errors import Refused
+from holdfast.status.board import Entry
+from holdfast.status.outcomes import Count, Probed
+
+FORMAT: Final = 1
+"""Layout of the file that this version reads and writes."""
+_SCHEMA: Final = """
+create table if not exists entries (
+    seq integer primary key autoincrement, at text not null, entry blob not null
+) strict;
+create table if not exists counts (
+    bucket_s integer not null, capability text not null, rail text not null, bank text not null,
+    country text not null, succeeded integer not null, failed integer not null, declined integer not null,
+    primary key (bucket_s, capability, rail, bank, country)
+) strict, without rowid;
+create table if not exists probes (
+    seq integer primary key autoincrement, at_s real not null, target text not null, outcome text not null,
+    took_ms integer not null
+) strict;
+create index if not exists probes_by_time on probes (at_s);
+create table if not exists settings (name text primary key, value blob not null) strict, without rowid;
+"""
+_encode: Final = msgspec.json.Encoder().encode
+_entry: Final = msgspec.json.Decoder(Entry).decode
+
+
+class StoreForeign(Refused):
+    """The status service's data folder belongs to another version."""
+
+    code = "status_store_foreign"
+
+
+class Store:
+    """The file. One process, one thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite3.connect(path, isolation_level=None)
+        self._db.execute("pragma journal_mode = wal")
+        self._db.execute("pragma synchronous = full")
+        self._db.execute("pragma busy_timeout = 5000")
+        version = self._db.execute("pragma user_version").fetchone()[0]
+        if version not in (0, FORMAT):
+            raise StoreForeign(f"{path} has format {version}; this version reads {FORMAT}. Use its version.")
+        with self._at_once():
+            for statement in _SCHEMA.split(";"):
+                self._db.execute(statement)
+            self._db.execute(f"pragma user_version = {FORMAT}")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    @contextmanager
+    def _at_once(self) -> Iterator[None]:
+        self._db.execute("begin immediate")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("rollback")
+            raise
+        self._db.execute("commit")
+
+    def add(self, *entries: Entry) -> None:
+        """Keep facts, all or none, durably."""
+        with self._at_once():
+            self._db.executemany(
+                "insert into entries (at, entry) values (?, ?)",
+                [(entry.at.isoformat(), _encode(entry)) for entry in entries],
+            )
+
+    def entries(self) -> Iterator[Entry]:
+        """Return all facts, oldest first."""
+        for (body,) in self._db.execute("select entry from entries order by seq"):
+            yield _entry(body)
+
+    def add_counts(self, counts: Iterable[Count]) -> None:
+        """Add outcomes to their buckets."""
+        with self._at_once():
+            self._db.executemany(
+                """insert into counts values (?, ?, ?, ?, ?, ?, ?, ?)
+                   on conflict do update set succeeded = succeeded + excluded.succeeded,
+                       failed = failed + excluded.failed, declined = declined + excluded.declined""",
+                [
+                    (c.bucket_s, c.capability, c.rail, c.bank, c.country, c.succeeded, c.failed, c.declined)
+                    for c in counts
+                ],
+            )
+
+    def counts(self, from_s: int) -> list[Count]:
+        """Return the outcomes since a moment (seconds since 1970), oldest first."""
+        rows = self._db.execute("select * from counts where bucket_s >= ? order by bucket_s", (from_s,))
+        return [Count(*row) for row in rows]
+
+    def add_probes(self, probes: Iterable[Probed]) -> None:
+        """Keep results of probes."""
+        with self._at_once():
+            self._db.executemany(
+                "insert into probes (at_s, target, outcome, took_ms) values (?, ?, ?, ?)",
+                [(p.at_s, p.target, p.outcome, p.took_ms) for p in probes],
+            )
+
+    def probes(self, from_s: float) -> list[Probed]:
+        """Return the results of probes since a moment, oldest first."""
+        rows = self._db.execute(
+            "select at_s, target, outcome, took_ms from probes where at_s >= ? order by at_s", (from_s,)
+        )
+        return [Probed(*row) for row in rows]
+
+    def forget(self, *, counts_before_s: int, probes_before_s: float) -> None:
+        """Delete what is older than it is kept."""
+        with self._at_once():
+            self._db.execute("delete from counts where bucket_s < ?", (counts_before_s,))
+            self._db.execute("delete from probes where at_s < ?", (probes_before_s,))
+
+    def get(self, name: str) -> bytes | None:
+        """Return a setting."""
+        row = self._db.execute("select value from settings where name = ?", (name,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def put(self, name: str, value: bytes) -> None:
+        """Keep a setting."""
+        with self._at_once():
+            self._db.execute(
+                "insert into settings values (?, ?) on conflict do update set value = excluded.value",
+                (name, value),
+            )
+
+    def stamp(self, at: datetime) -> None:
+        """Note that the service lived at a moment."""
+        self.put("alive", at.isoformat().encode())
