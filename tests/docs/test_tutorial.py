@@ -23,7 +23,17 @@ def test_the_tutorial_works_as_written() -> None:
     with tempfile.TemporaryDirectory(prefix="holdfast-tutorial-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        program = start("up", folder, {}, "--port", str(port), "--sandbox-port", str(sandbox_port))
+        program = start(
+            "up",
+            folder,
+            {},
+            "--port",
+            str(port),
+            "--sandbox-port",
+            str(sandbox_port),
+            "--status-page-port",
+            "0",
+        )
         try:
             until_ready(program, f"http://127.0.0.1:{port}/readyz")
             done = subprocess.run(

@@ -9,7 +9,8 @@ import pytest
 
 from holdfast.base.secret import Secret
 from holdfast.platform import config
-from holdfast.platform.config import Config, ConfigInvalid
+from holdfast.platform.config import Config
+from holdfast.platform.setting import ConfigInvalid
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "configuration.md"
 RAIL = """

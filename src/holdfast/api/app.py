@@ -75,17 +75,8 @@ def create_app(source: App | Config, *, pages: Sequence[ControllerRouterHandler]
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, 20, 100)
-        heart = heartbeat.Heart.new(opened.ids.new(), "server", opened.clock.now())
         try:
-            async with (
-                heartbeat.beating(opened.database, heart, opened.clock),
-                outcomes.telling(
-                    opened.desk.outcomes,
-                    opened.config.status_url,
-                    opened.config.status_token,
-                    f"server-{opened.ids.new()}",
-                ),
-            ):
+            async with _telling(opened):
                 yield
         finally:
             log.flush()
@@ -121,6 +112,18 @@ def create_app(source: App | Config, *, pages: Sequence[ControllerRouterHandler]
     gate = Gate(cast("Asgi", framework), hot, ids=secrets.token_hex(3), watch=watch, wide=wide)
     metrics.IN_FLIGHT.set_function(lambda: gate.in_flight)
     return gate
+
+
+@asynccontextmanager
+async def _telling(opened: App) -> AsyncIterator[None]:
+    """Tell others that this server lives, and how payments go, for as long as it does."""
+    heart = heartbeat.Heart.new(opened.ids.new(), "server", opened.clock.now())
+    config, source = opened.config, f"server-{opened.ids.new()}"
+    async with (
+        heartbeat.beating(opened.database, heart, opened.clock),
+        outcomes.telling(opened.desk.outcomes, config.status_url, config.status_token, source),
+    ):
+        yield
 
 
 ROUTES: Final = (

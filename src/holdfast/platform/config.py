@@ -14,27 +14,20 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final, Literal
-from urllib.parse import urlsplit
+from typing import Final, Literal
 
-from holdfast.base.errors import Refused
 from holdfast.base.secret import Secret
+from holdfast.platform import setting
+from holdfast.platform.setting import ConfigInvalid, Given, Parser
 
 Mode = Literal["development", "production"]
 LogFormat = Literal["auto", "text", "json"]
 PREFIX: Final = "HOLDFAST_"
 SYSTEM_DATA: Final = Path("/var/lib/holdfast")
-_SECRET_CHARS_MIN: Final = 8
 _RAIL_VARIABLE: Final = re.compile(r"HOLDFAST_RAIL_([A-Z0-9_]+)_(SECRET_KEY|WEBHOOK_SECRET)")
-
-
-class ConfigInvalid(Refused):
-    """The configuration is wrong: the message names the setting, where it stands and what to do."""
-
-    code = "config_invalid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,18 +229,6 @@ def sandbox_rails(base_url: str) -> tuple[RailConfig, ...]:
     return (one("north", "stripe", 140), one("south", "stripe", 170), one("harbour", "bank", 20))
 
 
-@dataclass(frozen=True, slots=True)
-class _Given:
-    """One raw value with where it stands, for messages."""
-
-    name: str
-    value: object
-    place: str
-
-    def refuse(self, wanted: str) -> ConfigInvalid:
-        return ConfigInvalid(f"{self.name} ({self.place}): {wanted}", setting=self.name)
-
-
 def load(
     environment: Mapping[str, str] | None = None,
     *,
@@ -266,9 +247,7 @@ def load(
     path = file or (Path(environment["HOLDFAST_CONFIG"]) if environment.get("HOLDFAST_CONFIG") else None)
     given, tables = _from_file(path) if path else ({}, [])
     given |= _from_environment(environment, rails={_rail_variable(t) for t in tables})
-    given |= {
-        name: _Given(name, value, "command line") for name, value in chosen.items() if value is not None
-    }
+    given |= {name: Given(name, value, "command line") for name, value in chosen.items() if value is not None}
     values = {name: _PARSERS[name](one) for name, one in given.items()}
     values.setdefault("data_dir", default_data_dir(environment, root=at_root))
     config = Config(**values, rails=_rails(tables, environment), file=path)
@@ -288,7 +267,7 @@ def _consistent(config: Config) -> Config:
     return config
 
 
-def _from_environment(environment: Mapping[str, str], *, rails: set[str]) -> dict[str, _Given]:
+def _from_environment(environment: Mapping[str, str], *, rails: set[str]) -> dict[str, Given]:
     given = {}
     for variable, text in environment.items():
         if not variable.startswith(PREFIX) or variable == "HOLDFAST_CONFIG":
@@ -303,7 +282,7 @@ def _from_environment(environment: Mapping[str, str], *, rails: set[str]) -> dic
         name = variable.removeprefix(PREFIX).lower()
         if name not in _PARSERS:
             raise _unknown(variable, "environment", [PREFIX + known.upper() for known in _PARSERS])
-        given[name] = _Given(variable, text, "environment")
+        given[name] = Given(variable, text, "environment")
     return given
 
 
@@ -313,7 +292,7 @@ def _unknown(name: str, place: str, known: list[str]) -> ConfigInvalid:
     return ConfigInvalid(f"{name} ({place}): there is no such setting; {hint}", setting=name)
 
 
-def _from_file(path: Path) -> tuple[dict[str, _Given], list[dict[str, _Given]]]:
+def _from_file(path: Path) -> tuple[dict[str, Given], list[dict[str, Given]]]:
     try:
         text = path.read_text()
         read = tomllib.loads(text)
@@ -330,11 +309,11 @@ def _from_file(path: Path) -> tuple[dict[str, _Given], list[dict[str, _Given]]]:
         place = f"{path}:{line_of(text, name)}"
         if name not in _PARSERS:
             raise _unknown(name, place, [*_PARSERS, "rails"])
-        given[name] = _Given(name, value, place)
+        given[name] = Given(name, value, place)
     return given, _rail_tables(path, text, read.get("rails", []))
 
 
-def _rail_tables(path: Path, text: str, rails: object) -> list[dict[str, _Given]]:
+def _rail_tables(path: Path, text: str, rails: object) -> list[dict[str, Given]]:
     if not isinstance(rails, list) or not all(isinstance(each, dict) for each in rails):
         raise ConfigInvalid(
             f"rails ({path}:{line_of(text, 'rails')}): write each rail as a table of its own, [[rails]]."
@@ -347,7 +326,7 @@ def _rail_tables(path: Path, text: str, rails: object) -> list[dict[str, _Given]
             place = f"{path}:{line_of(text, name, table='rails', index=index)}"
             if name not in known:
                 raise _unknown(name, place, known)
-            read[name] = _Given(name, value, place)
+            read[name] = Given(name, value, place)
         start = f"{path}:{line_of(text, '', table='rails', index=index)}"
         if "name" not in read:
             raise ConfigInvalid(f'rails ({start}): this rail has no name. Add name = "…".')
@@ -374,18 +353,18 @@ def line_of(text: str, key: str, *, table: str = "", index: int = 0) -> int:
     return header
 
 
-def _rail_variable(table: Mapping[str, _Given]) -> str:
+def _rail_variable(table: Mapping[str, Given]) -> str:
     return str(table["name"].value).upper()
 
 
-def _rails(tables: list[dict[str, _Given]], environment: Mapping[str, str]) -> tuple[RailConfig, ...]:
+def _rails(tables: list[dict[str, Given]], environment: Mapping[str, str]) -> tuple[RailConfig, ...]:
     rails: list[RailConfig] = []
     for table in tables:
         name = table["name"]
         for secret in ("secret_key", "webhook_secret"):
             variable = f"{PREFIX}RAIL_{_rail_variable(table)}_{secret.upper()}"
             if variable in environment:
-                table[secret] = _Given(variable, environment[variable], "environment")
+                table[secret] = Given(variable, environment[variable], "environment")
             elif secret not in table:
                 raise name.refuse(f"the rail needs {secret}: set it in its table or as {variable}.")
         missing = {"kind", "base_url"} - table.keys()
@@ -398,116 +377,40 @@ def _rails(tables: list[dict[str, _Given]], environment: Mapping[str, str]) -> t
     return tuple(rails)
 
 
-Parser = Callable[[_Given], Any]
-
-
-def _text(given: _Given) -> str:
-    if not isinstance(given.value, str) or not given.value:
-        raise given.refuse("write a text here.")
-    return given.value
-
-
-def _one_of(*choices: str) -> Parser:
-    def parse(given: _Given) -> str:
-        if given.value not in choices:
-            raise given.refuse(f"{given.value!r} is not one of {', '.join(choices)}.")
-        return str(given.value)
-
-    return parse
-
-
-def _whole(low: int, high: int) -> Parser:
-    def parse(given: _Given) -> int:
-        value = given.value
-        if isinstance(value, str) and re.fullmatch(r"\d{1,9}", value.strip()):
-            value = int(value)
-        if type(value) is not int or not low <= value <= high:
-            raise given.refuse(f"{given.value!r} is not a whole number from {low} to {high}.")
-        return value
-
-    return parse
-
-
-def _flag(given: _Given) -> bool:
-    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    if isinstance(given.value, bool):
-        return given.value
-    if isinstance(given.value, str) and given.value.lower() in words:
-        return words[given.value.lower()]
-    raise given.refuse(f"{given.value!r} is not true or false.")
-
-
-def _url(given: _Given) -> str:
-    if given.value == "":
-        return ""
-    text = _text(given).rstrip("/")
-    split = urlsplit(text)
-    if split.scheme not in ("http", "https") or not split.hostname or split.username or split.query:
-        raise given.refuse(f"{text!r} is not an address like https://host:port/path.")
-    return text
-
-
-def _path(given: _Given) -> Path:
-    if isinstance(given.value, Path):
-        return given.value.absolute()
-    return Path(_text(given)).expanduser().absolute()
-
-
-def _secret(given: _Given) -> Secret:
-    if not isinstance(given.value, str) or len(given.value) < _SECRET_CHARS_MIN:
-        raise given.refuse(f"a secret has at least {_SECRET_CHARS_MIN} characters.")
-    return Secret(given.value)
-
-
-def _dsn(given: _Given) -> Secret | None:
-    if given.value == "":
-        return None
-    if not isinstance(given.value, str) or not re.match(r"postgres(ql)?://|\w+\s*=", given.value):
-        raise given.refuse(
-            "write a PostgreSQL connection string, postgresql://user:password@host:port/database."
-        )
-    return Secret(given.value)
-
-
-def _matching(pattern: str, words: str) -> Parser:
-    def parse(given: _Given) -> str:
-        if not isinstance(given.value, str) or not re.fullmatch(pattern, given.value):
-            raise given.refuse(f"{given.value!r} is not {words}.")
-        return given.value
-
-    return parse
-
-
-_PORT: Final = _whole(1, 65_535)
+_PORT: Final = setting.whole(1, 65_535)
 _PARSERS: Final[dict[str, Parser]] = {
-    "mode": _one_of("development", "production"),
-    "data_dir": _path,
-    "dsn": _dsn,
-    "host": _text,
+    "mode": setting.one_of("development", "production"),
+    "data_dir": setting.path,
+    "dsn": setting.dsn,
+    "host": setting.text,
     "port": _PORT,
-    "public_url": _url,
+    "public_url": setting.url,
     "sandbox_port": _PORT,
-    "sandbox_url": _url,
-    "status_port": _whole(0, 65_535),
-    "database_connections_max": _whole(2, 500),
-    "ledger_listen": _matching(r"|unix:/.+|tcp:.+:\d{1,5}", "an address: tcp:<address>:<port> or unix:/path"),
-    "status_page_port": _whole(0, 65_535),
-    "status_url": _url,
-    "status_token": _secret,
-    "webhooks_allow_private": _flag,
-    "events_keep_days": _whole(1, 3_650),
-    "log_level": _one_of("debug", "info", "warning", "error"),
-    "log_format": _one_of("auto", "text", "json"),
-    "stop_timeout_ms": _whole(100, 600_000),
+    "sandbox_url": setting.url,
+    "status_port": setting.whole(0, 65_535),
+    "database_connections_max": setting.whole(2, 500),
+    "ledger_listen": setting.matching(
+        r"|unix:/.+|tcp:.+:\d{1,5}", "an address: tcp:<address>:<port> or unix:/path"
+    ),
+    "status_page_port": setting.whole(0, 65_535),
+    "status_url": setting.url,
+    "status_token": setting.secret,
+    "webhooks_allow_private": setting.flag,
+    "events_keep_days": setting.whole(1, 3_650),
+    "log_level": setting.one_of("debug", "info", "warning", "error"),
+    "log_format": setting.one_of("auto", "text", "json"),
+    "stop_timeout_ms": setting.whole(100, 600_000),
 }
 _RAIL_PARSERS: Final[dict[str, Parser]] = {
-    "name": _matching(r"[a-z][a-z0-9_]{0,31}", "a rail's name: small letters, digits and _, at most 32"),
-    "kind": _one_of("stripe", "bank"),
-    "base_url": _url,
-    "backup_url": _url,
-    "secret_key": _secret,
-    "webhook_secret": _secret,
-    "cost_bp": _whole(0, 10_000),
-    "timeout_ms": _whole(100, 60_000),
-    "concurrency_max": _whole(1, 10_000),
+    "name": setting.matching(
+        r"[a-z][a-z0-9_]{0,31}", "a rail's name: small letters, digits and _, at most 32"
+    ),
+    "kind": setting.one_of("stripe", "bank"),
+    "base_url": setting.url,
+    "backup_url": setting.url,
+    "secret_key": setting.secret,
+    "webhook_secret": setting.secret,
+    "cost_bp": setting.whole(0, 10_000),
+    "timeout_ms": setting.whole(100, 60_000),
+    "concurrency_max": setting.whole(1, 10_000),
 }
