@@ -10,12 +10,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.machine import Up, alive, name_of
+from tests.support.machine import Up, alive, free_port, name_of
 from tests.support.waiting import until
 
 
@@ -50,6 +51,26 @@ def test_one_command_starts_everything_says_each_step_on_one_line_and_stops_it_a
     assert up.process.wait(20) == 0
     assert re.search(r"stopped \(\d+\.\d s\)", up.said)
     assert [pid for pid in family if alive(pid)] == []
+
+
+def test_the_status_service_starts_first_and_tries_the_wallet_from_outside(place: Path) -> None:
+    port = free_port()
+    it = Up(place / "data", "--status-page-port", str(port))
+    try:
+        it.until("Open http://127.0.0.1:")
+        assert it.said.index(" status ") < it.said.index(" database ")
+        component = 'holdfast_status_component{component="ledger",standing="operational"} 1'
+
+        def read(path: str) -> str:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+                return str(answer.read().decode())
+
+        assert component in read("/metrics")
+        until(
+            lambda: '"measured":"operational"' in read("/api/v2/components.json"), "probes reach the wallet"
+        )
+    finally:
+        it.end()
 
 
 def test_when_the_parent_is_killed_nothing_is_left_and_it_starts_again(up: Up, place: Path) -> None:

@@ -46,10 +46,10 @@ def test_one_provider_down_degrades_and_all_down_stops(own: dict[str, Standing],
 
 def test_the_root_cause_is_told_once_and_not_what_follows_from_it() -> None:
     own: dict[str, Standing] = {"disk": "major_outage"}
-    assert PAY.roots(own, "shop") == ("disk",)
-    assert PAY.roots({}, "shop") == ()
+    assert PAY.roots(own, PAY.standings(own), "shop") == ("disk",)
+    assert PAY.roots({}, PAY.standings({}), "shop") == ()
     both: dict[str, Standing] = {"north": "major_outage", "south": "major_outage"}
-    assert PAY.roots(both, "shop") == ("north", "south")
+    assert PAY.roots(both, PAY.standings(both), "shop") == ("north", "south")
 
 
 @pytest.mark.parametrize(

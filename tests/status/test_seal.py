@@ -91,6 +91,7 @@ def test_a_reader_of_the_folder_sees_one_version_whole_and_old_ones_go(tmp_path:
     for number in range(6):
         content = str(number).encode()
         folder.publish({"index.html": content, "zh/index.html": content, "old.html": same})
+        folder.tidy()
         held = folder.current.resolve()
         assert (held / "index.html").read_bytes() == (held / "zh/index.html").read_bytes() == content
         assert (held / "old.html").read_bytes() == same

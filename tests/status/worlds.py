@@ -53,6 +53,7 @@ def view_of(board: Board, at: datetime = NOON, graph: Graph | None = None) -> Vi
         "https://status.example.org",
         known,
         board,
+        board.standings(),
         known.standings(board.standings()),
         at,
         Official(("example.org",)),

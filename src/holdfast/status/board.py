@@ -17,6 +17,7 @@ from holdfast.status.model import (
     OVER,
     Cause,
     Evidence,
+    Given,
     Incident,
     Period,
     Stage,
@@ -83,6 +84,13 @@ class Corrected(msgspec.Struct, frozen=True, tag="corrected"):
     reason: str
 
 
+class Estimated(msgspec.Struct, frozen=True, tag="estimated"):
+    """It was estimated when an incident will be over."""
+
+    id: str
+    given: Given
+
+
 class Merged(msgspec.Struct, frozen=True, tag="merged"):
     """An incident turned out to be part of another one."""
 
@@ -106,7 +114,7 @@ class Measured(msgspec.Struct, frozen=True, tag="measured"):
     share_failing: float | None = None
 
 
-Fact = Opened | Told | Corrected | Merged | Declared | Measured
+Fact = Opened | Told | Corrected | Estimated | Merged | Declared | Measured
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -131,6 +139,8 @@ class Board:
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self.incidents: dict[str, Incident] = {}
         """By id, oldest first."""
+        self._going: dict[str, None] = {}
+        """Ids of those that go on."""
         self.declared: dict[str, Signal] = {}
         self.measured: dict[str, Signal] = {}
         for entry in entries:
@@ -139,7 +149,7 @@ class Board:
     @property
     def open(self) -> list[Incident]:
         """Incidents that go on, newest first."""
-        return [one for one in reversed(self.incidents.values()) if one.open]
+        return [self.incidents[id_] for id_ in reversed(self._going)]
 
     def incident(self, id_: str) -> Incident:
         """Return an incident. Raises: `IncidentNotFound`."""
@@ -176,6 +186,15 @@ class Board:
 
     def take(self, entry: Entry) -> None:
         """Add what happened."""
+        self._take(entry)
+        touched = {id_ for id_ in (getattr(entry.fact, "id", None), getattr(entry.fact, "into", None)) if id_}
+        for id_ in touched:
+            if self.incidents[id_].open:
+                self._going[id_] = None
+            else:
+                self._going.pop(id_, None)
+
+    def _take(self, entry: Entry) -> None:
         fact = entry.fact
         if isinstance(fact, Opened):
             self.incidents[fact.id] = _opened(fact, entry)
@@ -185,6 +204,9 @@ class Board:
             one = self.incidents[fact.id]
             rest = [period for period in one.periods if period.component != fact.component]
             self.incidents[fact.id] = msgspec.structs.replace(one, periods=(*rest, *fact.periods))
+        elif isinstance(fact, Estimated):
+            one = self.incidents[fact.id]
+            self.incidents[fact.id] = msgspec.structs.replace(one, estimates=(*one.estimates, fact.given))
         elif isinstance(fact, Merged):
             self._merge(fact, entry)
         elif isinstance(fact, Declared):
@@ -215,7 +237,7 @@ class Board:
         """
         measured = self.measured.get(component)
         declared = self.declared.get(component)
-        said = [one.standing_of(component) for one in self.incidents.values() if one.open]
+        said = [one.standing_of(component) for one in self.open]
         signals = [signal.standing for signal in (measured, declared) if signal and signal.standing]
         return worst(*signals, *said)
 

@@ -51,6 +51,8 @@ class Graph:
             for needed in _needs(one):
                 if needed not in self.components:
                     raise GraphInvalid(f"{one.id}: it needs {needed!r}, which is not a component.")
+        self.positions = {id_: place for place, id_ in enumerate(self.components, 1)}
+        """Where each is shown, from 1."""
         self.order = self._sorted()
         """Ids, each after all that it needs."""
 
@@ -84,9 +86,13 @@ class Graph:
             found[id_] = worst(own.get(id_, "operational"), *all_of, *some)
         return found
 
-    def roots(self, own: Mapping[str, Standing], component: str) -> tuple[str, ...]:
-        """Return the components by which `component` does not stand well: the deepest, each once."""
-        found = self.standings(own)
+    def roots(
+        self, own: Mapping[str, Standing], found: Mapping[str, Standing], component: str
+    ) -> tuple[str, ...]:
+        """Return the components by which `component` does not stand well: the deepest, each once.
+
+        `found`: what `standings` returned for `own`.
+        """
         roots: dict[str, None] = {}
         seen: set[str] = set()
         todo = [component]

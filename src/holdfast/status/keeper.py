@@ -18,6 +18,7 @@ from holdfast.base.errors import HoldfastError
 from holdfast.base.ids import IdSource, public
 from holdfast.platform.log import logger
 from holdfast.platform.outcomes import Report
+from holdfast.status import forecast
 from holdfast.status.board import Board, Entry, Fact
 from holdfast.status.detector import MEASURED, Detector
 from holdfast.status.graph import Graph
@@ -137,15 +138,19 @@ class Keeper:
         facts = self._detector.tick(self._clock.now(), counts, probes, self.board, self.new_id)
         if facts:
             self.add(MEASURED, *facts)
+        if estimates := forecast.due(self.board, self._clock.now()):
+            self.add(MEASURED, *estimates)
 
     def view(self) -> View:
         """Return all that is published now."""
-        standings = self.graph.standings(self.board.standings())
+        own = self.board.standings()
+        standings = self.graph.standings(own)
         return View(
             self._title,
             self._url,
             self.graph,
             self.board,
+            own,
             standings,
             self._clock.now(),
             self._official,
@@ -161,6 +166,7 @@ class Keeper:
             for target in self._targets:
                 try:
                     await asyncio.to_thread(target.publish, self.files)
+                    await asyncio.to_thread(target.tidy)
                 except (OSError, HoldfastError):
                     _log.exception("the site could not be published", target=type(target).__name__)
 

@@ -103,6 +103,21 @@ class Evidence(msgspec.Struct, frozen=True):
     rule: str
 
 
+class Given(msgspec.Struct, frozen=True):
+    """An estimate as it was given: over by `half_at` with a chance of 50 %, by `most_at` with one of 80 %.
+
+    `alike`: past incidents of the same component that it rests on. `curve_s`: seconds from `at`, for chances
+    of 5 %, 10 % … 95 %.
+    """
+
+    at: datetime
+    stage: Stage
+    half_at: datetime
+    most_at: datetime
+    alike: int
+    curve_s: tuple[float, ...]
+
+
 class Incident(msgspec.Struct, frozen=True):
     """Something is, or was, wrong. Updates stand oldest first."""
 
@@ -113,6 +128,7 @@ class Incident(msgspec.Struct, frozen=True):
     created_at: datetime
     updates: tuple[Update, ...]
     periods: tuple[Period, ...]
+    estimates: tuple[Given, ...] = ()
     automatic: bool = False
     evidence: Evidence | None = None
     merged_into: str | None = None
@@ -138,6 +154,11 @@ class Incident(msgspec.Struct, frozen=True):
     def impact(self) -> Impact:
         """The worst that it did, or does."""
         return IMPACT_OF[worst(*(period.standing for period in self.periods))]
+
+    @property
+    def estimate(self) -> Given | None:
+        """When it should be over, as it was said last."""
+        return self.estimates[-1] if self.estimates and self.open else None
 
     def standing_of(self, component: str) -> Standing:
         """How it leaves a component now."""

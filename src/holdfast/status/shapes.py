@@ -42,12 +42,16 @@ _DESCRIPTIONS: Final[dict[Impact, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """All that is published at one moment. `standings` has every component of the graph."""
+    """All that is published at one moment.
+
+    `own`: components that do not stand well by themselves; `standings` has every component of the graph.
+    """
 
     title: str
     url: str
     graph: Graph
     board: Board
+    own: Mapping[str, Standing]
     standings: Mapping[str, Standing]
     at: datetime
     official: Official
@@ -137,7 +141,7 @@ def _components(view: View) -> list[dict[str, Any]]:
 
 def component(view: View, one: Component) -> dict[str, Any]:
     """Return one component."""
-    position = list(view.graph.components).index(one.id) + 1
+    position = view.graph.positions[one.id]
     group = _group_id(one.group) if one.group else None
     standing = view.standings[one.id]
     shape = _component(view, one.id, one.name.en, standing, position, group, one.description.en or None)
@@ -204,9 +208,19 @@ def incident(view: View, one: Incident) -> dict[str, Any]:
             "cause": one.cause,
             "automatic": one.automatic,
             "merged_into": one.merged_into,
+            "estimate": _estimate(one),
             "periods": one.periods,
         },
     }
+
+
+def _estimate(one: Incident) -> dict[str, Any] | None:
+    """Return by when it should be over, and with what chance."""
+    given = one.estimate
+    if given is None:
+        return None
+    times = {"over_by_50": moment(given.half_at), "over_by_80": moment(given.most_at)}
+    return times | {"made_at": moment(given.at), "alike": given.alike}
 
 
 def _touched(periods: Iterable[Period]) -> dict[str, None]:
@@ -247,7 +261,7 @@ def _more(view: View) -> dict[str, Any]:
                 "id": one.id,
                 "name": one.name,
                 "status": view.standings[one.id],
-                "because_of": view.graph.roots(view.board.standings(), one.id),
+                "because_of": view.graph.roots(view.own, view.standings, one.id),
                 "fallback": one.fallback if view.standings[one.id] != "operational" else None,
             }
             for one in view.graph.components.values()

@@ -17,7 +17,8 @@ import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from holdfast.status import feeds, shapes, uptime
+from holdfast.status import feeds, forecast, shapes, uptime
+from holdfast.status.bars import Bars
 from holdfast.status.model import Incident
 from holdfast.status.notices import genuine
 from holdfast.status.notices.letters import letter
@@ -42,6 +43,7 @@ class Site:
         self._kept: dict[str, tuple[object, datetime, bytes]] = {}
         """By path: what it was made from, until when it may be believed, and the page."""
         self._sums: dict[str, tuple[bytes, str]] = {}
+        self._bars = Bars()
         self._digests: dict[str, tuple[str, list[str]]] = {}
         """By update: its code, and the digests of its notice in each language."""
 
@@ -49,9 +51,10 @@ class Site:
         """Return every file of the site by path."""
         fresh_until = view.at + FRESH_FOR
         notices = self._notices(view)
+        history = uptime.days(view.board.incidents.values(), view.graph.components, view.at, view.since)
         made: dict[str, bytes] = {}
         for tag in TAGS:
-            for name, html in self._changing(view, tag, notices, unmeasured=unmeasured).items():
+            for name, html in self._changing(view, tag, notices, history, unmeasured=unmeasured).items():
                 path = place(tag, name)
                 made[path] = self._signer.page(path, fresh_until, html)
             for one in view.board.incidents.values():
@@ -86,13 +89,13 @@ class Site:
         return hashlib.sha256(content).hexdigest()
 
     def _changing(
-        self, view: View, tag: Tag, notices: dict[str, list[str]], *, unmeasured: bool
-    ) -> dict[str, bytes]:
+        self, view: View, tag: Tag, notices: dict[str, list[str]], history: dict[str, list[uptime.Day]], *,
+        unmeasured: bool,
+    ) -> dict[str, bytes]:  # fmt: skip
         values = _values(view, self._signer.public_key)
-        history = uptime.days(view.board.incidents.values(), view.graph.components, view.at, view.since)
         overall = shapes.overall(view)
         newest = list(view.board.incidents.values())[::-1]
-        rows = [_row(view, id_, history[id_], tag) for id_ in view.graph.components]
+        rows = [self._row(view, id_, history[id_], tag) for id_ in view.graph.components]
         return {
             "index.html": _render(
                 "index.html", tag, **values, path="", headline=HEADLINES[overall], overall=overall,
@@ -100,13 +103,30 @@ class Site:
                 valid_until=view.at + FRESH_FOR,
             ),
             "history.html": _render(
-                "history.html", tag, **values, path="history.html", months=_months(newest)
+                "history.html", tag, **values, path="history.html", months=_months(newest),
+                record=forecast.so_far(view.board),
             ),
             "really.html": _render(
                 "really.html", tag, **values, path="really.html", verdicts=genuine.SAID,
                 known={"official": msgspec.to_builtins(view.official), "notices": notices},
             ),
         }  # fmt: skip
+
+    def _row(self, view: View, id_: str, history: list[uptime.Day], tag: Tag) -> dict[str, Any]:
+        board, one = view.board, view.graph.components[id_]
+        measured = board.measured.get(id_)
+        said = board.said(id_)
+        differ = measured is not None and measured.standing is not None and measured.standing != said
+        return {
+            "one": one,
+            "standing": view.standings[id_],
+            "roots": [view.graph.components[root].name.say(tag) for root in _others(view, id_)],
+            "measured": measured,
+            "said": said,
+            "differ": differ,
+            "bars": self._bars.drawn(id_, one.name.say(tag), history, tag),
+            "share_up": uptime.share_up(history),
+        }
 
     def _incident(self, view: View, tag: Tag, one: Incident, path: str) -> bytes:
         kept = self._kept.get(path)
@@ -131,25 +151,8 @@ def _values(view: View, key: str) -> dict[str, Any]:
     return {"title": view.title, "url": view.url, "at": view.at, "key": key, "graph": view.graph}
 
 
-def _row(view: View, id_: str, history: list[uptime.Day], tag: Tag) -> dict[str, Any]:
-    board, one = view.board, view.graph.components[id_]
-    measured = board.measured.get(id_)
-    said = board.said(id_)
-    differ = measured is not None and measured.standing is not None and measured.standing != said
-    return {
-        "one": one,
-        "standing": view.standings[id_],
-        "roots": [view.graph.components[root].name.say(tag) for root in _others(view, id_)],
-        "measured": measured,
-        "said": said,
-        "differ": differ,
-        "history": history,
-        "share_up": uptime.share_up(history),
-    }
-
-
 def _others(view: View, id_: str) -> list[str]:
-    return [root for root in view.graph.roots(view.board.standings(), id_) if root != id_]
+    return [root for root in view.graph.roots(view.own, view.standings, id_) if root != id_]
 
 
 def _months(incidents: list[Incident]) -> list[tuple[str, list[Incident]]]:

@@ -23,6 +23,10 @@ class Target(Protocol):
         """Make the site consist of exactly these files, by path. Raises: `OSError`."""
         ...
 
+    def tidy(self) -> None:
+        """Let go of what is no longer read. Raises: `OSError`."""
+        ...
+
 
 class Folder:
     """A folder of this machine, or one that is mounted."""
@@ -57,5 +61,8 @@ class Folder:
         link.symlink_to(Path("versions") / version.name)
         link.replace(self.current)
         self._last = dict(files)
-        for old in sorted(versions.iterdir())[:-VERSIONS_KEPT]:
+
+    def tidy(self) -> None:
+        """Delete versions that nobody can be in the middle of."""
+        for old in sorted((self._path / "versions").iterdir())[:-VERSIONS_KEPT]:
             shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""When will it be back: an interval for the remaining time, and how good such intervals were. Pure."""
