@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from holdfast.status import feeds, shapes, uptime
+from holdfast.status import badges, feeds, shapes, uptime
 from holdfast.status.board import Declared, Measured, Told
 from holdfast.status.model import Impact, Stage, Standing
 from holdfast.status.seal import Signer, verify_page
@@ -149,3 +149,14 @@ def test_while_nothing_can_be_measured_the_page_says_so(signer: Signer) -> None:
     html = Site(signer).files(view_of(board_of(), NOON), unmeasured=True)
     assert "cannot measure" in html["index.html"].decode()
     assert "无法测量" in html["zh/index.html"].decode()
+
+
+def test_a_badge_says_in_words_how_a_thing_stands_and_no_name_can_break_out_of_it() -> None:
+    made = badges.files(view_of(BOARD, later(minutes=5)))
+    north = ET.fromstring(made["badge/north.svg"])
+    assert north.get("aria-label") == "Card provider North: Does not work"
+    assert ET.fromstring(made["zh/badge/north.svg"]).get("aria-label") == "银行卡通道 North: 无法使用"
+    assert ET.fromstring(made["badge/all.svg"]).get("aria-label") == "Wallet: Slower, or fails now and then"
+    assert float(north.get("width") or 0) > 200
+    bad = ET.fromstring(badges.badge('"/><script>', "operational", "en"))
+    assert bad.get("aria-label") == '"/><script>: Works'

@@ -17,7 +17,7 @@ import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from holdfast.status import feeds, forecast, shapes, uptime
+from holdfast.status import badges, feeds, forecast, shapes, uptime
 from holdfast.status.bars import Bars
 from holdfast.status.model import Incident
 from holdfast.status.notices import genuine
@@ -25,7 +25,7 @@ from holdfast.status.notices.letters import letter
 from holdfast.status.phrases import CAUSE_WORDS, HEADLINES, STAGE_WORDS, STANDING_WORDS
 from holdfast.status.seal import MANIFEST, Signer
 from holdfast.status.shapes import View
-from holdfast.status.words import NAMES, TAGS, Tag, Words
+from holdfast.status.words import NAMES, TAGS, Tag, Words, place
 
 FRESH_FOR: Final = timedelta(minutes=10)
 """How long a page that may change can be believed; the site is published anew at least once a minute."""
@@ -60,7 +60,7 @@ class Site:
             for one in view.board.incidents.values():
                 path = place(tag, f"incidents/{one.id}.html")
                 made[path] = self._incident(view, tag, one, path)
-        made |= shapes.files(view) | feeds.files(view)
+        made |= shapes.files(view) | feeds.files(view) | badges.files(view)
         made[genuine.FILE] = genuine.encoded(view.official, notices)
         made["key.txt"] = self._signer.public_key.encode() + b"\n"
         self._kept = {path: kept for path, kept in self._kept.items() if path in made}
@@ -140,11 +140,6 @@ class Site:
         page = self._signer.page(path, until, html)
         self._kept[path] = (one, until, page)
         return page
-
-
-def place(tag: Tag, name: str) -> str:
-    """Return the path of a page in a language."""
-    return name if tag == "en" else f"zh/{name}"
 
 
 def _values(view: View, key: str) -> dict[str, Any]:

@@ -23,3 +23,8 @@ class Words(msgspec.Struct, frozen=True):
     def say(self, tag: Tag) -> str:
         """Return the text in a language, or what there is."""
         return (self.zh or self.en) if tag == "zh-CN" else (self.en or self.zh)
+
+
+def place(tag: Tag, name: str) -> str:
+    """Return the path of a page in a language."""
+    return name if tag == "en" else f"zh/{name}"
