@@ -1,7 +1,7 @@
 """Badges: how one thing stands, as a small picture for other people's pages.
 
-`badge/ID.svg` for each component and `badge/all.svg` for the whole, and the same under `zh/`. The words are in
-the picture and in its label; the colour only repeats them.
+`badge/ID.svg` for each component and `badge/all.svg` for the whole, and the same under `zh/`. The words are
+in the picture and in its label; the colour only repeats them.
 """
 
 from __future__ import annotations
