@@ -129,14 +129,14 @@ def test_what_makes_no_sense_is_refused_and_changes_nothing(
     board = board_of((NOON, "measured", opened()), *over())
     before = board.incident("inc_1")
     with pytest.raises(refusal):
-        board.check(fact)
+        board.check(fact, NOON, "alice")
     assert board.incident("inc_1") is before
 
 
 def test_a_postmortem_can_follow_the_end_and_updates_have_a_bound() -> None:
     board = board_of((NOON, "measured", opened()), *over())
-    board.check(told("postmortem"))
+    board.check(told("postmortem"), NOON, "alice")
     while len(board.incident("inc_1").updates) < UPDATES_MAX:
         board.take(Entry(later(hours=1), "alice", told("postmortem")))
     with pytest.raises(IncidentOver):
-        board.check(told("postmortem"))
+        board.check(told("postmortem"), NOON, "alice")

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import pytest
 
+from holdfast.status.graph import default
 from holdfast.status.notices.genuine import Official, Verdict, check, code_of, digest_of
 from holdfast.status.notices.letters import letter
+from holdfast.status.notices.told import Notice
 from holdfast.status.words import TAGS
 from tests.status.worlds import NOON, board_of, opened
 
 OFFICIAL = Official(("example.org",), ("help@example.org",), ("+86 400 123 4567",))
 ONE = board_of((NOON, "alice", opened())).incident("inc_1")
-LETTERS = {tag: letter("Wallet", "https://status.example.org", ONE, ONE.updates[0], tag) for tag in TAGS}
+LETTERS = {
+    tag: letter("Wallet", "https://status.example.org", Notice(ONE, ONE.updates[0]), default(), tag)
+    for tag in TAGS
+}
 CODE = LETTERS["en"].code
 NOTICES = {CODE: frozenset(digest_of(one.text) for one in LETTERS.values())}
 ENGLISH = LETTERS["en"].text

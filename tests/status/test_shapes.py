@@ -10,6 +10,7 @@ import pytest
 
 from holdfast.status import badges, feeds, shapes, uptime
 from holdfast.status.board import Declared, Measured, Told
+from holdfast.status.graph import default
 from holdfast.status.model import Impact, Stage, Standing
 from holdfast.status.seal import Signer, verify_page
 from holdfast.status.site import OLD_FOR, Site
@@ -96,7 +97,8 @@ def test_the_feeds_are_well_formed_and_hold_what_was_said() -> None:
 
 
 def test_a_bar_shows_the_worst_of_its_day_and_how_much_of_it_was_up() -> None:
-    history = uptime.days(BOARD.incidents.values(), ["north", "south"], later(minutes=5), SINCE)
+    past = uptime.Past(default())
+    history = past.days(uptime.periods(BOARD), later(minutes=5), SINCE)
     assert len(history["south"]) == uptime.DAYS
     there = next(day for day in history["south"] if day.date == "2026-11-09")
     assert there.standing == "partial_outage"
@@ -104,7 +106,7 @@ def test_a_bar_shows_the_worst_of_its_day_and_how_much_of_it_was_up() -> None:
     today = history["north"][-1]
     assert today.standing == "major_outage"
     assert today.share_up == pytest.approx(1 - 5 / (12 * 60 + 5))
-    young = uptime.days([], ["north"], NOON, later(days=-3, hours=-1))["north"]
+    young = past.days([], NOON, later(days=-3, hours=-1))["north"]
     assert [day.share_up for day in young][-5:] == [None, 1.0, 1.0, 1.0, 1.0]
     assert uptime.share_up(young[:10]) is None
 

@@ -41,7 +41,7 @@ def opened(
 def board_of(*said: tuple[datetime, str, Fact]) -> Board:
     board = Board()
     for at, by, fact in said:
-        board.check(fact)
+        board.check(fact, at, by)
         board.take(Entry(at, by, fact))
     return board
 

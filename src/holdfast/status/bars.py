@@ -36,8 +36,11 @@ class Bars:
 
 def _bar(place: int, day: Day, tag: Tag) -> Markup:
     if day.share_up is None:
-        kind, said = "none", _UNKNOWN.say(tag)
+        kind = "under_maintenance" if day.maintained_s else "none"
+        said = STANDING_WORDS["under_maintenance"].say(tag) if day.maintained_s else _UNKNOWN.say(tag)
     else:
         kind, said = day.standing, f"{STANDING_WORDS[day.standing].say(tag)}, {day.share_up * 100:.2f} %"
+        if day.maintained_s:
+            said += f" ({STANDING_WORDS['under_maintenance'].say(tag)} {day.maintained_s / 60:.0f} min)"
     title = f"<title>{day.date}: {escape(said)}</title>"
     return Markup(f'<rect x="{place * 5}" width="4" height="32" class="{kind}">{title}</rect>')  # noqa: S704

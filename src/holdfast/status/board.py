@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from holdfast.base.errors import Refused
+from holdfast.status.maintenance import book
 from holdfast.status.model import (
     OVER,
     Cause,
@@ -114,7 +115,9 @@ class Measured(msgspec.Struct, frozen=True, tag="measured"):
     share_failing: float | None = None
 
 
-Fact = Opened | Told | Corrected | Estimated | Merged | Declared | Measured
+Said = Opened | Told | Corrected | Estimated | Merged | Declared | Measured
+"""Facts of incidents and of how things stand."""
+Fact = Said | book.Fact
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -143,6 +146,7 @@ class Board:
         """Ids of those that go on."""
         self.declared: dict[str, Signal] = {}
         self.measured: dict[str, Signal] = {}
+        self.maintenance = book.Book()
         for entry in entries:
             self.take(entry)
 
@@ -158,12 +162,14 @@ class Board:
             raise IncidentNotFound(f"There is no incident {id_[:60]!r}.")
         return found
 
-    def check(self, fact: Fact) -> None:
+    def check(self, fact: Fact, now: datetime, by: str) -> None:
         """Refuse a fact that the board cannot take.
 
-        Raises: `IncidentNotFound`, `IncidentOver`, `PeriodInvalid`.
+        Raises: `IncidentNotFound`, `IncidentOver`, `PeriodInvalid`, and as `Book.check`.
         """
-        if isinstance(fact, Told):
+        if isinstance(fact, book.Fact):
+            self.maintenance.check(fact, now, by)
+        elif isinstance(fact, Told):
             one = self.incident(fact.id)
             if one.merged_into is not None or (not one.open and fact.stage not in OVER):
                 raise IncidentOver
@@ -173,20 +179,26 @@ class Board:
             if not self.incident(fact.into).open or not self.incident(fact.id).open or fact.id == fact.into:
                 raise IncidentOver("Only two incidents that go on can be merged.")
         elif isinstance(fact, Corrected):
-            one = self.incident(fact.id)
-            if fact.component not in {period.component for period in one.periods}:
-                raise PeriodInvalid(f"The incident does not touch {fact.component[:60]!r}.")
-            for period in fact.periods:
-                if period.component != fact.component:
-                    raise PeriodInvalid("All periods of one correction are of one component.")
-                if period.end_at is not None and period.end_at <= period.start_at:
-                    raise PeriodInvalid("A period ends after it starts.")
-                if period.end_at is None and not one.open:
-                    raise PeriodInvalid("The incident is over, so each period has an end.")
+            self._check_correction(fact)
+
+    def _check_correction(self, fact: Corrected) -> None:
+        one = self.incident(fact.id)
+        if fact.component not in {period.component for period in one.periods}:
+            raise PeriodInvalid(f"The incident does not touch {fact.component[:60]!r}.")
+        for period in fact.periods:
+            if period.component != fact.component:
+                raise PeriodInvalid("All periods of one correction are of one component.")
+            if period.end_at is not None and period.end_at <= period.start_at:
+                raise PeriodInvalid("A period ends after it starts.")
+            if period.end_at is None and not one.open:
+                raise PeriodInvalid("The incident is over, so each period has an end.")
 
     def take(self, entry: Entry) -> None:
         """Add what happened."""
-        self._take(entry)
+        if isinstance(entry.fact, book.Fact):
+            self.maintenance.take(entry.fact, entry.at, entry.by)
+            return
+        self._take(entry, entry.fact)
         touched = {id_ for id_ in (getattr(entry.fact, "id", None), getattr(entry.fact, "into", None)) if id_}
         for id_ in touched:
             if self.incidents[id_].open:
@@ -194,8 +206,7 @@ class Board:
             else:
                 self._going.pop(id_, None)
 
-    def _take(self, entry: Entry) -> None:
-        fact = entry.fact
+    def _take(self, entry: Entry, fact: Said) -> None:
         if isinstance(fact, Opened):
             self.incidents[fact.id] = _opened(fact, entry)
         elif isinstance(fact, Told):
@@ -239,11 +250,13 @@ class Board:
         declared = self.declared.get(component)
         said = [one.standing_of(component) for one in self.open]
         signals = [signal.standing for signal in (measured, declared) if signal and signal.standing]
+        if self.maintenance.under_way(component):
+            signals.append("under_maintenance")
         return worst(*signals, *said)
 
     def standings(self) -> dict[str, Standing]:
         """Return the own standing of every component that does not simply stand well."""
-        named = {*self.measured, *self.declared}
+        named = {*self.measured, *self.declared, *self.maintenance.standings()}
         for one in self.open:
             named.update(period.component for period in one.periods)
         found = {component: self.own(component) for component in named}

@@ -40,6 +40,8 @@ class Detector:
         self._incidents: dict[str, str] = {}
         """By node (or component, for probes): the incident that was opened for it."""
         self._levelled_s = 0.0
+        self._unsaid: dict[str, float] = {}
+        """Components that probes find out while they are maintained, since when."""
         self.unmeasured = False
 
     @classmethod
@@ -72,12 +74,19 @@ class Detector:
         board: Board,
         new_id: Callable[[str], str],
     ) -> list[Fact]:
-        """Take what is new, and return what is to be said."""
+        """Take what is new, and return what is to be said. Of what is maintained, nothing is."""
         now_s = now.timestamp()
         facts: list[Fact] = []
-        for target, since_s in self._probing.tick(now_s, probes).items():
-            facts += self._probe(target, since_s, board, new_id)
-        for decision in self._watch.tick(now_s, counts, live=self._probing.live(now_s)):
+        planned = board.maintenance.standings()
+        found, self._unsaid = {**self._unsaid, **self._probing.tick(now_s, probes)}, {}
+        for target, since_s in found.items():
+            if since_s is not None and target in planned:
+                self._unsaid[target] = since_s
+            else:
+                facts += self._probe(target, since_s, board, new_id)
+        known = (self._graph.components.get(id_) for id_ in planned)
+        nodes = [_node(one.facts) for one in known if one is not None and one.facts]
+        for decision in self._watch.tick(now_s, counts, live=self._probing.live(now_s), planned=nodes):
             facts += self._said(decision, board, new_id)
         unmeasured = self._probing.unmeasured(now_s)
         if unmeasured != self.unmeasured:
@@ -166,6 +175,8 @@ class Detector:
         facts: list[Fact] = []
         for component in self._graph.components.values():
             if not component.facts or self._probing.out(component.id):
+                continue
+            if board.maintenance.under_way(component.id):
                 continue
             node = _node(component.facts)
             attempts, failed = self._watch.share(node, now_s)

@@ -18,10 +18,13 @@ from holdfast.base.errors import HoldfastError
 from holdfast.base.ids import IdSource, public
 from holdfast.platform.log import logger
 from holdfast.platform.outcomes import Report
-from holdfast.status import forecast
+from holdfast.status import forecast, uptime
 from holdfast.status.board import Board, Entry, Fact
 from holdfast.status.detector import MEASURED, Detector
 from holdfast.status.graph import Graph
+from holdfast.status.maintenance.conflicts import BUDGET_DAYS
+from holdfast.status.maintenance.lead import Policy
+from holdfast.status.maintenance.life import Life
 from holdfast.status.notices.genuine import Official
 from holdfast.status.outcomes import (
     BUCKET_S,
@@ -46,6 +49,10 @@ DUMP_S: Final = 30.0
 FORGET_S: Final = 3_600.0
 SOURCES_MAX: Final = 1_000
 """Processes of the wallet whose reports are told apart."""
+RECUR_S: Final = 3_600.0
+"""How often it is looked whether windows of a series are to be planned."""
+SCHEDULE: Final = "schedule"
+"""Who says what the plan says."""
 _DAY_S: Final = 86_400
 
 
@@ -64,9 +71,12 @@ class Keeper:
         title: str,
         url: str,
         official: Official,
+        policy: Policy | None = None,
     ) -> None:
         self.graph = graph
         self.signer = signer
+        self.policy = policy or Policy()
+        self.life = Life(graph, self.policy)
         self.board = Board(store.entries())
         self.files: dict[str, bytes] = {}
         """The site as it was last made."""
@@ -83,11 +93,16 @@ class Keeper:
         self._site = Site(signer)
         self._since = _since(store, clock.now())
         self._detector = Detector.kept(store.get("detector"), graph, clock.now())
+        self._recurred_s = 0.0
         self._numbers: dict[str, int] = {}
         self._counts: list[Count] = []
         self._probes: list[Probed] = []
         self._changed = asyncio.Event()
         self._publishing = asyncio.Lock()
+
+    def now(self) -> datetime:
+        """Return the present moment."""
+        return self._clock.now()
 
     def new_id(self, prefix: str) -> str:
         """Return a fresh id."""
@@ -97,7 +112,7 @@ class Keeper:
         """Check facts, keep them, and show them; all, or none. Raises: as `Board.check`."""
         now = self._clock.now()
         for fact in facts:
-            self.board.check(fact)
+            self.board.check(fact, now, by)
         entries = [Entry(now, by, fact) for fact in facts]
         self._store.add(*entries)
         for entry in entries:
@@ -135,11 +150,38 @@ class Keeper:
             self._store.add_counts(counts)
         if probes:
             self._store.add_probes(probes)
-        facts = self._detector.tick(self._clock.now(), counts, probes, self.board, self.new_id)
+        now = self._clock.now()
+        facts = self._detector.tick(now, counts, probes, self.board, self.new_id)
         if facts:
             self.add(MEASURED, *facts)
-        if estimates := forecast.due(self.board, self._clock.now()):
+        self._maintain(now, counts, probes)
+        if estimates := forecast.due(self.board, now):
             self.add(MEASURED, *estimates)
+
+    def _maintain(self, now: datetime, counts: list[Count], probes: list[Probed]) -> None:
+        """See to the windows of maintenance."""
+        verifying = [one for one in self.board.maintenance.running if one.state == "verifying"]
+        self.life.checks.take(verifying, counts, probes)
+        facts = self.life.due(self.board, now, self.new_id)
+        if now.timestamp() - self._recurred_s >= RECUR_S:
+            self._recurred_s = now.timestamp()
+            facts += self.life.recurring(self.board, now, self.new_id, self.budget_left_s)
+        if facts:
+            self.add(SCHEDULE, *facts)
+
+    def recur(self) -> None:
+        """Plan the windows of series at once."""
+        facts = self.life.recurring(self.board, self._clock.now(), self.new_id, self.budget_left_s)
+        if facts:
+            self.add(SCHEDULE, *facts)
+
+    def budget_left_s(self) -> dict[str, float]:
+        """Return, by capability, the seconds of its error budget that the last 30 days have left."""
+        allowed_s = (1 - self.policy.objective) * BUDGET_DAYS * _DAY_S
+        past = uptime.Past(self.graph)
+        down_s = past.down_s(uptime.periods(self.board), self._clock.now(), BUDGET_DAYS)
+        doing = (one.id for one in self.graph.components.values() if one.kind == "capability")
+        return {id_: allowed_s - down_s[id_] for id_ in doing}
 
     def view(self) -> View:
         """Return all that is published now."""

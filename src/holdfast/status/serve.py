@@ -52,7 +52,7 @@ async def serve(place: Place, settings: Settings, *, ready: Callable[[int, str],
     url = (settings.url or f"http://{place.host}:{port}").rstrip("/")
     keeper = Keeper(
         store, settings.graph(), signer, folders, clock, IdSource(clock.now_ms),
-        title=settings.title, url=url, official=settings.official_for(url),
+        title=settings.title, url=url, official=settings.official_for(url), policy=settings.maintenance,
     )  # fmt: skip
     await keeper.publish()
     runner = web.AppRunner(make_app(keeper, Doorman(store)), access_log=None, shutdown_timeout=1.0)

@@ -13,6 +13,8 @@ component = "pay-balance"
 url = "https://wallet.example.org/v1/payments"
 payment = { payer = "pyr_…", asset = "CNY", amount_minor = 1 }
 key_variable = "PROBE_KEY"              the environment's variable that holds the API key
+[maintenance]                           how windows are planned: zone, leads, reminders, busy days
+zone = "Asia/Shanghai"
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import msgspec
 
 from holdfast.base.errors import Refused
 from holdfast.status.graph import Graph, default
+from holdfast.status.maintenance.lead import Policy
 from holdfast.status.model import Component
 from holdfast.status.notices.genuine import Official
 
@@ -66,6 +69,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     official: Official = Official()
     component: Annotated[tuple[Component, ...], msgspec.Meta(max_length=2_000)] = ()
     probe: Annotated[tuple[Probe, ...], msgspec.Meta(max_length=500)] = ()
+    maintenance: Policy = Policy()
 
     def graph(self) -> Graph:
         """Return the capability graph. Raises: `GraphInvalid`, `SettingsInvalid`."""
@@ -107,6 +111,10 @@ def with_probes(settings: Settings, said: tuple[str, ...]) -> Settings:
 
 
 def _check(settings: Settings, place: str) -> None:
+    try:
+        settings.maintenance.check()
+    except ValueError as error:
+        raise SettingsInvalid(f"{place}: maintenance: {error}") from None
     addresses = [settings.url] if settings.url else []
     for address in (*addresses, *(probe.url for probe in settings.probe)):
         split = urlsplit(address)

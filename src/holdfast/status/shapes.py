@@ -15,6 +15,8 @@ import msgspec
 
 from holdfast.status.board import Board
 from holdfast.status.graph import Graph
+from holdfast.status.maintenance.conflicts import hit
+from holdfast.status.maintenance.plan import Maintenance, Note, State
 from holdfast.status.model import (
     IMPACT_OF,
     Component,
@@ -66,13 +68,16 @@ def files(view: View) -> dict[str, bytes]:
     shown = [incident(view, one) for one in every[:RECENT_MAX]]
     unresolved = [incident(view, one) for one in view.board.open]
     components = _components(view)
-    none: list[Any] = []
+    book = view.board.maintenance
+    planned = [maintenance(view, one) for one in book.public]
+    every_window = [one for one in book.every.values() if one.state != "proposed"]
+    newest = sorted(every_window, key=lambda one: one.starts_at, reverse=True)[:RECENT_MAX]
     made: dict[str, dict[str, Any]] = {
         "summary": {
             "page": page,
             "components": components,
             "incidents": unresolved,
-            "scheduled_maintenances": none,
+            "scheduled_maintenances": planned,
             "status": status,
             "holdfast": _more(view),
         },
@@ -80,9 +85,9 @@ def files(view: View) -> dict[str, bytes]:
         "components": {"page": page, "components": components},
         "incidents": {"page": page, "incidents": shown},
         "incidents/unresolved": {"page": page, "incidents": unresolved},
-        "scheduled-maintenances": {"page": page, "scheduled_maintenances": none},
-        "scheduled-maintenances/upcoming": {"page": page, "scheduled_maintenances": none},
-        "scheduled-maintenances/active": {"page": page, "scheduled_maintenances": none},
+        "scheduled-maintenances": _windows(view, newest),
+        "scheduled-maintenances/upcoming": _windows(view, [o for o in book.public if not o.running]),
+        "scheduled-maintenances/active": _windows(view, book.running),
     }
     return {f"api/v2/{name}.json": msgspec.json.encode(body) for name, body in made.items()}
 
@@ -221,6 +226,63 @@ def _estimate(one: Incident) -> dict[str, Any] | None:
         return None
     times = {"over_by_50": moment(given.half_at), "over_by_80": moment(given.most_at)}
     return times | {"made_at": moment(given.at), "alike": given.alike}
+
+
+def _windows(view: View, every: list[Maintenance]) -> dict[str, Any]:
+    return {"page": _page(view), "scheduled_maintenances": [maintenance(view, one) for one in every]}
+
+
+def maintenance(view: View, one: Maintenance) -> dict[str, Any]:
+    """Return one window with what was told of it, newest first. One that is cancelled reads as completed."""
+    touched = [view.graph.components[id_] for id_ in one.components if id_ in view.graph.components]
+    return {
+        "id": one.id,
+        "name": one.name.en or one.name.zh,
+        "status": _public(one.state),
+        "created_at": moment(one.created_at),
+        "updated_at": moment(one.updated_at),
+        "monitoring_at": None,
+        "resolved_at": moment(one.ended_at),
+        "impact": "maintenance",
+        "shortlink": f"{view.url}/maintenance/{one.id}.html",
+        "started_at": moment(one.started_at or one.starts_at),
+        "page_id": PAGE_ID,
+        "incident_updates": [_note(one, note) for note in reversed(one.notes) if note.state != "proposed"],
+        "components": [component(view, each) for each in touched],
+        "reminder_intervals": None,
+        "scheduled_for": moment(one.starts_at),
+        "scheduled_until": moment(one.ends_at),
+        "holdfast": {
+            "name_zh": one.name.say("zh-CN"),
+            "state": one.state,
+            "effects": one.effects,
+            "capabilities": hit(one.effects, view.graph),
+            "retry": one.retry,
+            "overran": one.overran,
+            "sequence": one.sequence,
+        },
+    }
+
+
+def _public(state: State) -> str:
+    return "completed" if state == "cancelled" else state
+
+
+def _note(one: Maintenance, note: Note) -> dict[str, Any]:
+    return {
+        "id": note.id,
+        "status": _public(note.state),
+        "body": note.body.en or note.body.zh,
+        "incident_id": one.id,
+        "created_at": moment(note.at),
+        "updated_at": moment(note.at),
+        "display_at": moment(note.at),
+        "affected_components": None,
+        "deliver_notifications": True,
+        "custom_tweet": None,
+        "tweet_id": None,
+        "holdfast": {"body_zh": note.body.say("zh-CN"), "by": note.by, "moment": note.moment},
+    }
 
 
 def _touched(periods: Iterable[Period]) -> dict[str, None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,9 +19,11 @@ from markupsafe import Markup
 
 from holdfast.status import badges, feeds, forecast, shapes, uptime
 from holdfast.status.bars import Bars
+from holdfast.status.maintenance import calendar
+from holdfast.status.maintenance.plan import KIND_WORDS, PAST, RETRY_WORDS, STATE_WORDS, Maintenance
 from holdfast.status.model import Incident
-from holdfast.status.notices import genuine
-from holdfast.status.notices.letters import letter
+from holdfast.status.notices import genuine, told
+from holdfast.status.notices.letters import MOMENT_WORDS, letter
 from holdfast.status.phrases import CAUSE_WORDS, HEADLINES, STAGE_WORDS, STANDING_WORDS
 from holdfast.status.seal import MANIFEST, Signer
 from holdfast.status.shapes import View
@@ -33,6 +35,8 @@ OLD_FOR: Final = timedelta(days=30)
 """How long a page of something that is over can be believed; it is signed anew after half of that."""
 NOTICES_MAX: Final = 500
 """Notices that a reader can check, newest first: the page has them all, to work without a network."""
+PAST_MAX: Final = 50
+"""Windows of maintenance that are over and still listed."""
 
 
 class Site:
@@ -44,6 +48,7 @@ class Site:
         """By path: what it was made from, until when it may be believed, and the page."""
         self._sums: dict[str, tuple[bytes, str]] = {}
         self._bars = Bars()
+        self._past: uptime.Past | None = None
         self._digests: dict[str, tuple[str, list[str]]] = {}
         """By update: its code, and the digests of its notice in each language."""
 
@@ -51,7 +56,8 @@ class Site:
         """Return every file of the site by path."""
         fresh_until = view.at + FRESH_FOR
         notices = self._notices(view)
-        history = uptime.days(view.board.incidents.values(), view.graph.components, view.at, view.since)
+        self._past = self._past or uptime.Past(view.graph)
+        history = self._past.days(uptime.periods(view.board), view.at, view.since)
         made: dict[str, bytes] = {}
         for tag in TAGS:
             for name, html in self._changing(view, tag, notices, history, unmeasured=unmeasured).items():
@@ -60,6 +66,7 @@ class Site:
             for one in view.board.incidents.values():
                 path = place(tag, f"incidents/{one.id}.html")
                 made[path] = self._incident(view, tag, one, path)
+            made |= self._maintenance(view, tag)
         made |= shapes.files(view) | feeds.files(view) | badges.files(view)
         made[genuine.FILE] = genuine.encoded(view.official, notices)
         made["key.txt"] = self._signer.public_key.encode() + b"\n"
@@ -71,15 +78,14 @@ class Site:
 
     def _notices(self, view: View) -> dict[str, list[str]]:
         """Return the digests of what was sent, by code, newest first."""
-        every = ((update, one) for one in view.board.incidents.values() for update in one.updates)
-        newest = sorted(every, key=lambda both: both[0].at, reverse=True)[:NOTICES_MAX]
+        newest = sorted(told.every(view.board), key=lambda notice: notice.at, reverse=True)[:NOTICES_MAX]
         known, self._digests = self._digests, {}
-        for update, one in newest:
-            found = known.get(update.id)
+        for notice in newest:
+            found = known.get(notice.id)
             if found is None:
-                letters = [letter(view.title, view.url, one, update, tag) for tag in TAGS]
+                letters = [letter(view.title, view.url, notice, view.graph, tag) for tag in TAGS]
                 found = (letters[0].code, [genuine.digest_of(each.text) for each in letters])
-            self._digests[update.id] = found
+            self._digests[notice.id] = found
         return dict(self._digests.values())
 
     def _sum(self, path: str, content: bytes) -> str:
@@ -100,7 +106,7 @@ class Site:
             "index.html": _render(
                 "index.html", tag, **values, path="", headline=HEADLINES[overall], overall=overall,
                 rows=rows, open=view.board.open, newest=newest[:5], unmeasured=unmeasured,
-                valid_until=view.at + FRESH_FOR,
+                valid_until=view.at + FRESH_FOR, planned=view.board.maintenance.public,
             ),
             "history.html": _render(
                 "history.html", tag, **values, path="history.html", months=_months(newest),
@@ -128,16 +134,48 @@ class Site:
             "share_up": uptime.share_up(history),
         }
 
-    def _incident(self, view: View, tag: Tag, one: Incident, path: str) -> bytes:
-        kept = self._kept.get(path)
-        if kept is not None and kept[0] is one and not one.open and kept[1] - view.at > OLD_FOR / 2:
-            return kept[2]
-        until = view.at + (FRESH_FOR if one.open else OLD_FOR)
+    def _maintenance(self, view: View, tag: Tag) -> dict[str, bytes]:
+        """Return the pages of maintenance, and its calendar."""
+        every = [one for one in view.board.maintenance.every.values() if one.state != "proposed"]
+        past = sorted(
+            (one for one in every if one.state in PAST), key=lambda one: one.starts_at, reverse=True
+        )
         html = _render(
-            "incident.html", tag, **_values(view, self._signer.public_key), one=one,
-            path=f"incidents/{one.id}.html", components=view.graph.components,
+            "maintenance.html", tag, **_values(view, self._signer.public_key), path="maintenance.html",
+            planned=view.board.maintenance.public, past=past[:PAST_MAX], valid_until=view.at + FRESH_FOR,
         )  # fmt: skip
-        page = self._signer.page(path, until, html)
+        fresh_until = view.at + FRESH_FOR
+        made = {
+            place(tag, "maintenance.html"): self._signer.page(
+                place(tag, "maintenance.html"), fresh_until, html
+            )
+        }
+        for one in every:
+            path = place(tag, f"maintenance/{one.id}.html")
+            made[path] = self._lasting(view, path, one, over=one.state in PAST, render=partial(
+                _render, "window.html", tag, **_values(view, self._signer.public_key), one=one,
+                path=f"maintenance/{one.id}.html", effects=calendar.effects(one, view.graph, tag),
+            ))  # fmt: skip
+        made[place(tag, "maintenance.ics")] = calendar.written(
+            view.title, view.url, every, view.graph, tag, view.at
+        )
+        return made
+
+    def _incident(self, view: View, tag: Tag, one: Incident, path: str) -> bytes:
+        return self._lasting(view, path, one, over=not one.open, render=partial(
+            _render, "incident.html", tag, **_values(view, self._signer.public_key), one=one,
+            path=f"incidents/{one.id}.html", components=view.graph.components,
+        ))  # fmt: skip
+
+    def _lasting(
+        self, view: View, path: str, one: Incident | Maintenance, *, over: bool, render: Callable[[], bytes]
+    ) -> bytes:
+        """Return a page that changes no more once what it tells of is over."""
+        kept = self._kept.get(path)
+        if kept is not None and kept[0] is one and over and kept[1] - view.at > OLD_FOR / 2:
+            return kept[2]
+        until = view.at + (OLD_FOR if over else FRESH_FOR)
+        page = self._signer.page(path, until, render())
         self._kept[path] = (one, until, page)
         return page
 
@@ -178,7 +216,8 @@ def _environment(tag: Tag) -> Environment:
     say: Callable[[Words], str] = lambda words: words.say(tag)  # noqa: E731 - a filter
     environment.globals |= {
         "t": t, "lang": tag, "names": NAMES, "place": place, "standings": STANDING_WORDS,
-        "stages": STAGE_WORDS, "causes": CAUSE_WORDS,
+        "stages": STAGE_WORDS, "causes": CAUSE_WORDS, "states": STATE_WORDS, "moments": MOMENT_WORDS,
+        "kinds": KIND_WORDS, "retries": RETRY_WORDS,
     }  # fmt: skip
     environment.filters |= {"say": say, "moment": _moment, "percent": _percent, "data": _data}
     environment.filters["since"] = _since(tag)

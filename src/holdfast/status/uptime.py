@@ -1,82 +1,157 @@
-"""How each day went: for bars of 90 days, from the periods of incidents and from what was measured.
+"""How each day went: for bars of 90 days, from what was wrong with each component and all that it needs.
 
-Time in which nothing could be measured is shown as such and counts neither way.
+Time under maintenance, and time in which the service did not run, count neither way: they are taken out of
+the whole, and shown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from typing import Final
 
-from holdfast.status.model import Incident, Period, Standing, rank, worst
+from holdfast.status.board import Board
+from holdfast.status.graph import Graph
+from holdfast.status.model import Incident, Period, Standing, worst
 
 DAYS: Final = 90
 _DAY: Final = timedelta(days=1)
 _WEIGHT: Final[dict[Standing, float]] = {"partial_outage": 0.3, "major_outage": 1.0}
 """How much of a second counts as down: a partial outage as 0.3, as Statuspage's uptime does."""
+_DERIVED_MAX: Final = 5_000
+"""Combinations of standings whose consequences are kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """One day of one component. `share_up` is None where the service did not run for any of it."""
+    """One day of one component, in seconds: those that count, those of them down, those of maintenance."""
 
     date: str
     standing: Standing
-    share_up: float | None
+    counted_s: float
+    down_s: float = 0.0
+    maintained_s: float = 0.0
+
+    @property
+    def share_up(self) -> float | None:
+        """The share of the time that counts in which it worked; None: none counts."""
+        return 1.0 - self.down_s / self.counted_s if self.counted_s > 0 else None
 
 
-def days(
-    incidents: Iterable[Incident], components: Iterable[str], now: datetime, since: datetime
-) -> dict[str, list[Day]]:
-    """Return the last 90 days (UTC) of every component, oldest first."""
-    today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    first = today - (DAYS - 1) * _DAY
-    periods: dict[str, list[Period]] = {}
-    for one in incidents:
-        for period in one.periods:
-            if period.end_at is None or period.end_at > first:
-                periods.setdefault(period.component, []).append(period)
-    starts = [first + number * _DAY for number in range(DAYS)]
-    quiet = [Day(start.date().isoformat(), "operational", _known(start, now, since)) for start in starts]
-    return {
-        id_: [_day(start, periods[id_], now, since) for start in starts] if id_ in periods else quiet
-        for id_ in components
-    }
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A span in which a component did not simply stand well."""
+
+    from_: datetime
+    to: datetime
+    standing: Standing
 
 
-def _known(start: datetime, now: datetime, since: datetime) -> float | None:
-    return 1.0 if since < min(start + _DAY, now) else None
+def periods(board: Board) -> list[Period]:
+    """Return all that was wrong by itself: incidents and maintenance."""
+    incidents: Iterable[Incident] = board.incidents.values()
+    return [*(p for one in incidents for p in one.periods), *board.maintenance.periods()]
 
 
-def _day(start: datetime, periods: list[Period], now: datetime, since: datetime) -> Day:
+class Past:
+    """What was wrong, and followed for all that needs it. Keeps what it derived."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._derived: dict[frozenset[tuple[str, Standing]], dict[str, Standing]] = {}
+
+    def cuts(self, every: Iterable[Period], from_: datetime, to: datetime) -> dict[str, list[Cut]]:
+        """Return by component the spans between two moments in which it did not stand well, in order."""
+        marks: dict[datetime, list[tuple[bool, Period]]] = {}
+        for period in every:
+            start, end = max(period.start_at, from_), min(period.end_at or to, to)
+            if start < end:
+                marks.setdefault(start, []).append((True, period))
+                marks.setdefault(end, []).append((False, period))
+        found: dict[str, list[Cut]] = {}
+        active: dict[int, Period] = {}
+        before: datetime | None = None
+        for at in sorted(marks):
+            if before is not None and active:
+                for id_, standing in self._standings(active.values()).items():
+                    _append(found.setdefault(id_, []), Cut(before, at, standing))
+            for begins, period in marks[at]:
+                if begins:
+                    active[id(period)] = period
+                else:
+                    active.pop(id(period), None)
+            before = at
+        return found
+
+    def _standings(self, active: Iterable[Period]) -> dict[str, Standing]:
+        own: dict[str, Standing] = {}
+        for period in active:
+            own[period.component] = worst(own.get(period.component, "operational"), period.standing)
+        key = frozenset(own.items())
+        known = self._derived.get(key)
+        if known is None:
+            if len(self._derived) >= _DERIVED_MAX:
+                self._derived.clear()
+            found = {**own, **self._graph.standings(own)}
+            known = {id_: standing for id_, standing in found.items() if standing != "operational"}
+            self._derived[key] = known
+        return known
+
+    def days(
+        self, every: Iterable[Period], now: datetime, since: datetime, many: int = DAYS
+    ) -> dict[str, list[Day]]:
+        """Return the last days (UTC) of every component, oldest first. The service first ran at `since`."""
+        today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        starts = [today - number * _DAY for number in range(many - 1, -1, -1)]
+        cuts = self.cuts(every, max(starts[0], since), now)
+        quiet = [_day(start, (), now, since) for start in starts]
+        return {
+            id_: [_day(start, cuts[id_], now, since) for start in starts] if id_ in cuts else quiet
+            for id_ in self._graph.components
+        }
+
+    def down_s(self, every: Iterable[Period], now: datetime, many: int) -> Mapping[str, float]:
+        """Return the seconds that each component was down in the last days, weighted."""
+        cuts = self.cuts(every, now - many * _DAY, now)
+        return {
+            id_: sum(
+                _WEIGHT.get(cut.standing, 0.0) * (cut.to - cut.from_).total_seconds()
+                for cut in cuts.get(id_, ())
+            )
+            for id_ in self._graph.components
+        }
+
+
+def _append(cuts: list[Cut], cut: Cut) -> None:
+    if cuts and cuts[-1].to == cut.from_ and cuts[-1].standing == cut.standing:
+        cuts[-1] = Cut(cuts[-1].from_, cut.to, cut.standing)
+    else:
+        cuts.append(cut)
+
+
+def _day(start: datetime, cuts: Iterable[Cut], now: datetime, since: datetime) -> Day:
     begin, end = max(start, since), min(start + _DAY, now)
-    whole_s = (end - begin).total_seconds()
+    date, whole_s = start.date().isoformat(), (end - begin).total_seconds()
     if whole_s <= 0:
-        return Day(start.date().isoformat(), "operational", None)
-    cuts: list[tuple[datetime, datetime, Standing]] = []
-    for period in periods:
-        from_, to = max(period.start_at, begin), min(period.end_at or now, end)
-        if from_ < to:
-            cuts.append((from_, to, period.standing))
-    down_s = _weighted_s(cuts)
-    return Day(start.date().isoformat(), worst(*(cut[2] for cut in cuts)), 1.0 - down_s / whole_s)
-
-
-def _weighted_s(cuts: list[tuple[datetime, datetime, Standing]]) -> float:
-    """Return the seconds that count as down; where periods overlap, the worst of them counts."""
-    marks = sorted({mark for from_, to, _ in cuts for mark in (from_, to)})
-    total = 0.0
-    for from_, to in pairwise(marks):
-        here = [standing for start, end, standing in cuts if start <= from_ and end >= to]
-        if here:
-            total += _WEIGHT.get(max(here, key=rank), 0.0) * (to - from_).total_seconds()
-    return total
+        return Day(date, "operational", 0.0)
+    down_s = maintained_s = 0.0
+    standings: list[Standing] = []
+    for cut in cuts:
+        from_, to = max(cut.from_, begin), min(cut.to, end)
+        if from_ >= to:
+            continue
+        standings.append(cut.standing)
+        span_s = (to - from_).total_seconds()
+        if cut.standing == "under_maintenance":
+            maintained_s += span_s
+        down_s += _WEIGHT.get(cut.standing, 0.0) * span_s
+    return Day(date, worst(*standings), whole_s - maintained_s, down_s, maintained_s)
 
 
 def share_up(history: Iterable[Day]) -> float | None:
-    """Return the share of time that a component was up, over the days that are known."""
-    known = [day.share_up for day in history if day.share_up is not None]
-    return sum(known) / len(known) if known else None
+    """Return the share of the time that counts in which a component worked."""
+    counted_s = down_s = 0.0
+    for day in history:
+        counted_s, down_s = counted_s + day.counted_s, down_s + day.down_s
+    return 1.0 - down_s / counted_s if counted_s > 0 else None

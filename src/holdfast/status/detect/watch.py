@@ -188,6 +188,7 @@ class Watch:
         """
         fresh = self._take(now_s, counts, tuple(planned))
         if not live:
+            self._last_s = dict.fromkeys(self._last_s, now_s)  # what nobody counted is not silence
             return []
         self._learn(now_s, fresh)
         return [*self._openings(now_s, tuple(planned)), *self._silence(now_s), *self._endings(now_s)]

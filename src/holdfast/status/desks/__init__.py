@@ -1,0 +1,1 @@
+"""The API of the status service, by what it is about."""
