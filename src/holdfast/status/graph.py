@@ -106,6 +106,14 @@ class Graph:
             todo.extend(reversed(_needs(self.components[here])))
         return tuple(roots)
 
+    def above(self, components: Iterable[str]) -> set[str]:
+        """Return all that needs some components, directly or not, as one of several ways too."""
+        found = set(components)
+        for id_ in self.order:
+            if any(needed in found for needed in _needs(self.components[id_])):
+                found.add(id_)
+        return found
+
     def match(self, node: Mapping[str, str]) -> str | None:
         """Return the component that a node of the measurements belongs to: the one that names most of it.
 

@@ -7,7 +7,7 @@ once; without one, the site is made anew every minute, so that a reader can tell
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -25,6 +25,7 @@ from holdfast.status.graph import Graph
 from holdfast.status.maintenance.conflicts import BUDGET_DAYS
 from holdfast.status.maintenance.lead import Policy
 from holdfast.status.maintenance.life import Life
+from holdfast.status.notices.archive import Archive
 from holdfast.status.notices.genuine import Official
 from holdfast.status.outcomes import (
     BUCKET_S,
@@ -91,6 +92,9 @@ class Keeper:
         self._url = url
         self._official = official
         self._site = Site(signer)
+        self.archive = Archive(store, signer)
+        self.told: Callable[[], None] = lambda: None
+        """Called when there is something new to send."""
         self._since = _since(store, clock.now())
         self._detector = Detector.kept(store.get("detector"), graph, clock.now())
         self._recurred_s = 0.0
@@ -99,6 +103,7 @@ class Keeper:
         self._probes: list[Probed] = []
         self._changed = asyncio.Event()
         self._publishing = asyncio.Lock()
+        self.archive.take(self.view())
 
     def now(self) -> datetime:
         """Return the present moment."""
@@ -117,6 +122,8 @@ class Keeper:
         self._store.add(*entries)
         for entry in entries:
             self.board.take(entry)
+        if self.archive.take(self.view()):
+            self.told()
         self._changed.set()
 
     def take(self, report: Report) -> bool:
@@ -197,6 +204,7 @@ class Keeper:
             self._clock.now(),
             self._official,
             self._since,
+            self.archive.digests,
         )
 
     async def publish(self) -> None:

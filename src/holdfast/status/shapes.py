@@ -7,7 +7,7 @@ The shapes and every enumeration are theirs, exactly; what we have besides stand
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -59,6 +59,8 @@ class View:
     official: Official
     since: datetime
     """When the service first ran: components are as old."""
+    notices: Mapping[str, list[str]] = field(default_factory=dict)
+    """Digests of what was sent, by code, newest first."""
 
 
 def files(view: View) -> dict[str, bytes]:
@@ -119,6 +121,16 @@ def _page(view: View) -> dict[str, Any]:
 def _status(view: View) -> dict[str, Any]:
     found = IMPACT_OF[overall(view)]
     return {"indicator": found, "description": _DESCRIPTIONS[found]}
+
+
+def page_of_hook(view: View) -> dict[str, Any]:
+    """Return the page as webhooks name it."""
+    status = _status(view)
+    return {
+        "id": PAGE_ID,
+        "status_indicator": status["indicator"],
+        "status_description": status["description"],
+    }
 
 
 def _group_id(name: str) -> str:

@@ -22,8 +22,8 @@ from holdfast.status.bars import Bars
 from holdfast.status.maintenance import calendar
 from holdfast.status.maintenance.plan import KIND_WORDS, PAST, RETRY_WORDS, STATE_WORDS, Maintenance
 from holdfast.status.model import Incident
-from holdfast.status.notices import genuine, told
-from holdfast.status.notices.letters import MOMENT_WORDS, letter
+from holdfast.status.notices import genuine
+from holdfast.status.notices.letters import MOMENT_WORDS
 from holdfast.status.phrases import CAUSE_WORDS, HEADLINES, STAGE_WORDS, STANDING_WORDS
 from holdfast.status.seal import MANIFEST, Signer
 from holdfast.status.shapes import View
@@ -33,8 +33,6 @@ FRESH_FOR: Final = timedelta(minutes=10)
 """How long a page that may change can be believed; the site is published anew at least once a minute."""
 OLD_FOR: Final = timedelta(days=30)
 """How long a page of something that is over can be believed; it is signed anew after half of that."""
-NOTICES_MAX: Final = 500
-"""Notices that a reader can check, newest first: the page has them all, to work without a network."""
 PAST_MAX: Final = 50
 """Windows of maintenance that are over and still listed."""
 
@@ -49,18 +47,15 @@ class Site:
         self._sums: dict[str, tuple[bytes, str]] = {}
         self._bars = Bars()
         self._past: uptime.Past | None = None
-        self._digests: dict[str, tuple[str, list[str]]] = {}
-        """By update: its code, and the digests of its notice in each language."""
 
     def files(self, view: View, *, unmeasured: bool) -> dict[str, bytes]:
         """Return every file of the site by path."""
         fresh_until = view.at + FRESH_FOR
-        notices = self._notices(view)
         self._past = self._past or uptime.Past(view.graph)
         history = self._past.days(uptime.periods(view.board), view.at, view.since)
         made: dict[str, bytes] = {}
         for tag in TAGS:
-            for name, html in self._changing(view, tag, notices, history, unmeasured=unmeasured).items():
+            for name, html in self._changing(view, tag, history, unmeasured=unmeasured).items():
                 path = place(tag, name)
                 made[path] = self._signer.page(path, fresh_until, html)
             for one in view.board.incidents.values():
@@ -68,25 +63,13 @@ class Site:
                 made[path] = self._incident(view, tag, one, path)
             made |= self._maintenance(view, tag)
         made |= shapes.files(view) | feeds.files(view) | badges.files(view)
-        made[genuine.FILE] = genuine.encoded(view.official, notices)
+        made[genuine.FILE] = genuine.encoded(view.official, view.notices)
         made["key.txt"] = self._signer.public_key.encode() + b"\n"
         self._kept = {path: kept for path, kept in self._kept.items() if path in made}
         sums = {path: self._sum(path, content) for path, content in made.items()}
         self._sums = {path: (made[path], value) for path, value in sums.items()}
         made[MANIFEST] = self._signer.manifest(fresh_until, sums)
         return made
-
-    def _notices(self, view: View) -> dict[str, list[str]]:
-        """Return the digests of what was sent, by code, newest first."""
-        newest = sorted(told.every(view.board), key=lambda notice: notice.at, reverse=True)[:NOTICES_MAX]
-        known, self._digests = self._digests, {}
-        for notice in newest:
-            found = known.get(notice.id)
-            if found is None:
-                letters = [letter(view.title, view.url, notice, view.graph, tag) for tag in TAGS]
-                found = (letters[0].code, [genuine.digest_of(each.text) for each in letters])
-            self._digests[notice.id] = found
-        return dict(self._digests.values())
 
     def _sum(self, path: str, content: bytes) -> str:
         before = self._sums.get(path)
@@ -95,7 +78,7 @@ class Site:
         return hashlib.sha256(content).hexdigest()
 
     def _changing(
-        self, view: View, tag: Tag, notices: dict[str, list[str]], history: dict[str, list[uptime.Day]], *,
+        self, view: View, tag: Tag, history: dict[str, list[uptime.Day]], *,
         unmeasured: bool,
     ) -> dict[str, bytes]:  # fmt: skip
         values = _values(view, self._signer.public_key)
@@ -114,7 +97,7 @@ class Site:
             ),
             "really.html": _render(
                 "really.html", tag, **values, path="really.html", verdicts=genuine.SAID,
-                known={"official": msgspec.to_builtins(view.official), "notices": notices},
+                known={"official": msgspec.to_builtins(view.official), "notices": view.notices},
             ),
         }  # fmt: skip
 

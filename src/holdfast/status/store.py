@@ -3,6 +3,7 @@
     entries    facts of the board, only ever added
     counts     outcomes of payments, one row per 10 seconds and leaf; older ones are deleted
     probes     results of probes; older ones are deleted
+    notices    what was told, as it was written then; only ever added
     settings   small values: the state of the detection, when what was last published
 
 Write-ahead log with `synchronous=FULL`: what was acknowledged survives a power cut.
@@ -39,6 +40,9 @@ create table if not exists probes (
     took_ms integer not null
 ) strict;
 create index if not exists probes_by_time on probes (at_s);
+create table if not exists notices (
+    seq integer primary key autoincrement, id text not null unique, notice blob not null
+) strict;
 create table if not exists settings (name text primary key, value blob not null) strict, without rowid;
 """
 _encode: Final = msgspec.json.Encoder().encode
@@ -132,6 +136,36 @@ class Store:
         with self._at_once():
             self._db.execute("delete from counts where bucket_s < ?", (counts_before_s,))
             self._db.execute("delete from probes where at_s < ?", (probes_before_s,))
+
+    def notice_ids(self) -> list[str]:
+        """Return the ids of all notices."""
+        return [row[0] for row in self._db.execute("select id from notices")]
+
+    def newest_notices(self, limit: int) -> list[bytes]:
+        """Return notices, newest first."""
+        rows = self._db.execute("select notice from notices order by seq desc limit ?", (limit,))
+        return [bytes(row[0]) for row in rows]
+
+    def add_notices(self, notices: Iterable[tuple[str, bytes]]) -> None:
+        """Keep notices, by id."""
+        with self._at_once():
+            self._db.executemany("insert into notices (id, notice) values (?, ?)", notices)
+
+    def notice_after(self, seq: int) -> tuple[int, bytes] | None:
+        """Return the notice that follows a number, with its own."""
+        row = self._db.execute(
+            "select seq, notice from notices where seq > ? order by seq limit 1", (seq,)
+        ).fetchone()
+        return None if row is None else (int(row[0]), bytes(row[1]))
+
+    def notice(self, seq: int) -> bytes | None:
+        """Return a notice by its number."""
+        row = self._db.execute("select notice from notices where seq = ?", (seq,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def last_notice(self) -> int:
+        """Return the number of the newest notice; 0: there is none."""
+        return int(self._db.execute("select coalesce(max(seq), 0) from notices").fetchone()[0])
 
     def get(self, name: str) -> bytes | None:
         """Return a setting."""

@@ -68,6 +68,11 @@ def code_of(notice: str) -> str:
     return f"HF-{digits[:4]}-{digits[4:]}"
 
 
+def path_of(code: str) -> str:
+    """Return the place for which the signature of a notice is made."""
+    return f"notice/{code}"
+
+
 def digest_of(text: str) -> str:
     """Return the digest of a text by which its words are compared (the first half of SHA-256, hex).
 

@@ -1,0 +1,1 @@
+"""Who wants to be told what, and how; and the sending of it, which holds up nothing else."""
