@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import mimetypes
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from aiohttp import web
 
@@ -17,9 +17,12 @@ from holdfast.status.access import Doorman, TokenMissing, TokenWrong
 from holdfast.status.board import IncidentNotFound
 from holdfast.status.desks.common import BODY_BYTES_MAX, ComponentUnknown, Desk, RequestWrong, answer
 from holdfast.status.desks.incidents import Incidents
+from holdfast.status.desks.subscribers import SubscribersBusy
 from holdfast.status.desks.windows import Windows
 from holdfast.status.keeper import Keeper
 from holdfast.status.maintenance.book import MaintenanceNotFound, SecondPersonNeeded
+from holdfast.status.subscriptions.links import LinkWrong
+from holdfast.status.subscriptions.roll import SubscribersFull
 
 _log: Final = logger(__name__)
 _PAGE_HEADERS: Final = {
@@ -31,18 +34,31 @@ _PAGE_HEADERS: Final = {
 _HTML_HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src 'self' data:; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     ),
 }
 
 
-def make_app(keeper: Keeper, doorman: Doorman) -> web.Application:
-    """Return the application over a keeper."""
+class Routed(Protocol):
+    """Something with routes."""
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return them."""
+        ...
+
+
+def make_app(
+    keeper: Keeper, doorman: Doorman, *desks: Routed, metrics: Callable[[], list[str]] | None = None
+) -> web.Application:
+    """Return the application over a keeper, with further desks."""
     app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[_problems])
     app.on_response_prepare.append(_nameless)
     app.add_routes(Incidents(keeper, doorman).routes())
     app.add_routes(Windows(keeper, doorman).routes())
+    for desk in desks:
+        app.add_routes(desk.routes())
     public = _Public(keeper, doorman)
+    public.more = metrics or list
     app.add_routes(
         [
             web.get("/healthz", public.healthz),
@@ -83,6 +99,9 @@ _STATUSES: Final[dict[type[Refused], int]] = {
     IncidentNotFound: 404,
     MaintenanceNotFound: 404,
     ComponentUnknown: 404,
+    LinkWrong: 404,
+    SubscribersBusy: 429,
+    SubscribersFull: 503,
     RequestWrong: 400,
 }
 
@@ -93,7 +112,9 @@ def _problem(status: int, code: str, detail: str) -> web.Response:
 
 
 class _Public(Desk):
-    """What everybody may read."""
+    """What everybody may read. `more`: further lines of the metrics."""
+
+    more: Callable[[], list[str]] = staticmethod(list)
 
     async def healthz(self, _request: web.Request) -> web.Response:
         """Tell whether it works: whether the site was made within twice its time."""
@@ -112,6 +133,7 @@ class _Public(Desk):
             "# HELP holdfast_status_incidents_open Incidents that go on.",
             "# TYPE holdfast_status_incidents_open gauge",
             f"holdfast_status_incidents_open {len(view.board.open)}",
+            *self.more(),
         ]
         return web.Response(text="\n".join(lines) + "\n", content_type="text/plain")
 

@@ -73,6 +73,7 @@ class Keeper:
         url: str,
         official: Official,
         policy: Policy | None = None,
+        mail: bool = False,
     ) -> None:
         self.graph = graph
         self.signer = signer
@@ -91,6 +92,7 @@ class Keeper:
         self._title = title
         self._url = url
         self._official = official
+        self._mail = mail
         self._site = Site(signer)
         self.archive = Archive(store, signer)
         self.told: Callable[[], None] = lambda: None
@@ -205,6 +207,8 @@ class Keeper:
             self._official,
             self._since,
             self.archive.digests,
+            self._mail,
+            self.policy.zone,
         )
 
     async def publish(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +14,20 @@ from aiohttp import web
 from holdfast.base.clock import SystemClock
 from holdfast.base.ids import IdSource
 from holdfast.platform.processes import check_port
+from holdfast.status import site
 from holdfast.status.access import Doorman
 from holdfast.status.app import make_app
+from holdfast.status.desks.subscribers import Subscribers
 from holdfast.status.keeper import Keeper
 from holdfast.status.prober import Prober
 from holdfast.status.seal import Signer
+from holdfast.status.sender import Sender, Tally
 from holdfast.status.settings import Settings
 from holdfast.status.store import Store
+from holdfast.status.subscriptions.channels import Channel, Hooks, Mail, Others
+from holdfast.status.subscriptions.links import Links
+from holdfast.status.subscriptions.roll import Roll
+from holdfast.status.subscriptions.wishes import Kind
 from holdfast.status.target import Folder
 
 
@@ -53,9 +60,21 @@ async def serve(place: Place, settings: Settings, *, ready: Callable[[int, str],
     keeper = Keeper(
         store, settings.graph(), signer, folders, clock, IdSource(clock.now_ms),
         title=settings.title, url=url, official=settings.official_for(url), policy=settings.maintenance,
+        mail=settings.mail is not None,
     )  # fmt: skip
+    links = Links.kept(place.folder / "links.key", url)
+    roll = Roll(place.folder / "subscribers.sqlite3")
+    sender = Sender(place.folder, _channels(settings, url, links), clock)
+    sender.start()
+    keeper.told = sender.wake
     await keeper.publish()
-    runner = web.AppRunner(make_app(keeper, Doorman(store)), access_log=None, shutdown_timeout=1.0)
+    kinds: set[Kind] = {"webhook", "apprise"} | ({"email"} if settings.mail else set())
+    subscribers = Subscribers(
+        keeper, Doorman(store), roll, links, sender, kinds,
+        lambda *said: site.said(keeper.view(), signer.public_key, *said),
+    )  # fmt: skip
+    app = make_app(keeper, Doorman(store), subscribers, metrics=lambda: _sending(sender.tally))
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -75,4 +94,37 @@ async def serve(place: Place, settings: Settings, *, ready: Callable[[int, str],
     finally:
         keeper.keep()
         await runner.cleanup()
+        sender.stop()
+        roll.close()
         store.close()
+
+
+def _channels(settings: Settings, url: str, links: Links) -> Callable[[], Sequence[Channel]]:
+    """Return what makes the channels, in the thread that uses them."""
+    password = settings.password()
+
+    def make() -> Sequence[Channel]:
+        mail: list[Channel] = []
+        if settings.mail is not None:
+            mail.append(Mail(settings.mail, password, settings.title, links))
+        hooks = Hooks(url, links, allow_private=settings.webhooks_private)
+        return [*mail, hooks, Others(settings.title, links)]
+
+    return make
+
+
+def _sending(tally: Tally) -> list[str]:
+    """Return the metrics of sending."""
+    lines = [
+        "# HELP holdfast_status_notices_total Notices to subscribers, by channel and what became of them.",
+        "# TYPE holdfast_status_notices_total counter",
+    ]
+    for outcome in ("sent", "later", "never"):
+        for kind, many in getattr(tally, outcome).items():
+            lines.append(f'holdfast_status_notices_total{{channel="{kind}",outcome="{outcome}"}} {many}')
+    lines += [
+        "# HELP holdfast_status_channel_down Whether a channel cannot send at present.",
+        "# TYPE holdfast_status_channel_down gauge",
+        *(f'holdfast_status_channel_down{{channel="{k}"}} {int(down)}' for k, down in tally.down.items()),
+    ]
+    return lines

@@ -15,10 +15,16 @@ payment = { payer = "pyr_…", asset = "CNY", amount_minor = 1 }
 key_variable = "PROBE_KEY"              the environment's variable that holds the API key
 [maintenance]                           how windows are planned: zone, leads, reminders, busy days
 zone = "Asia/Shanghai"
+[mail]                                  the server that takes our letters; without it nobody gets any
+host = "smtp.example.org"
+sender = "status@example.org"
+user = "status"
+password_variable = "SMTP_PASSWORD"     the environment's variable that holds the password
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -26,10 +32,12 @@ from urllib.parse import urlsplit
 import msgspec
 
 from holdfast.base.errors import Refused
+from holdfast.base.secret import Secret
 from holdfast.status.graph import Graph, default
 from holdfast.status.maintenance.lead import Policy
 from holdfast.status.model import Component
 from holdfast.status.notices.genuine import Official
+from holdfast.status.subscriptions.channels import MailSettings
 
 
 class SettingsInvalid(Refused):
@@ -70,6 +78,18 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     component: Annotated[tuple[Component, ...], msgspec.Meta(max_length=2_000)] = ()
     probe: Annotated[tuple[Probe, ...], msgspec.Meta(max_length=500)] = ()
     maintenance: Policy = Policy()
+    mail: MailSettings | None = None
+    webhooks_private: bool = False
+    """Whether webhooks may be sent to addresses inside the house."""
+
+    def password(self) -> Secret | None:
+        """Return the mail server's password from the environment. Raises: `SettingsInvalid`."""
+        if self.mail is None or not self.mail.password_variable:
+            return None
+        found = os.environ.get(self.mail.password_variable, "")
+        if not found:
+            raise SettingsInvalid(f"mail: the variable {self.mail.password_variable} is not set.")
+        return Secret(found)
 
     def graph(self) -> Graph:
         """Return the capability graph. Raises: `GraphInvalid`, `SettingsInvalid`."""
@@ -82,7 +102,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def official_for(self, url: str) -> Official:
         """Return where we can be reached; the site's own host is always ours."""
         host = urlsplit(url).hostname or ""
-        return msgspec.structs.replace(self.official, domains=(*self.official.domains, host))
+        ours = (self.mail.sender,) if self.mail else ()
+        return msgspec.structs.replace(
+            self.official, domains=(*self.official.domains, host), emails=(*self.official.emails, *ours)
+        )
 
 
 def read(path: Path | None) -> Settings:

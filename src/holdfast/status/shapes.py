@@ -61,6 +61,9 @@ class View:
     """When the service first ran: components are as old."""
     notices: Mapping[str, list[str]] = field(default_factory=dict)
     """Digests of what was sent, by code, newest first."""
+    mail: bool = False
+    """Whether letters can be had."""
+    zone: str = "UTC"
 
 
 def files(view: View) -> dict[str, bytes]:

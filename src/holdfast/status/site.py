@@ -95,6 +95,9 @@ class Site:
                 "history.html", tag, **values, path="history.html", months=_months(newest),
                 record=forecast.so_far(view.board),
             ),
+            "subscribe.html": _render(
+                "subscribe.html", tag, **values, path="subscribe.html", mail=view.mail, zone=view.zone
+            ),
             "really.html": _render(
                 "really.html", tag, **values, path="really.html", verdicts=genuine.SAID,
                 known={"official": msgspec.to_builtins(view.official), "notices": view.notices},
@@ -163,6 +166,12 @@ class Site:
         return page
 
 
+def said(view: View, key: str, tag: Tag, heading: Words, text: Words, button: str) -> bytes:
+    """Return a page that tells one thing, with a button if there is something to do."""
+    values = _values(view, key) | {"path": "", "heading": heading, "text": text, "button": button}
+    return _render("said.html", tag, **values, prefix=f"{view.url}/")
+
+
 def _values(view: View, key: str) -> dict[str, Any]:
     return {"title": view.title, "url": view.url, "at": view.at, "key": key, "graph": view.graph}
 
@@ -180,7 +189,8 @@ def _months(incidents: list[Incident]) -> list[tuple[str, list[Incident]]]:
 
 def _render(template: str, tag: Tag, **values: Any) -> bytes:  # noqa: ANN401 - whatever a page shows
     prefix = "../" * (place(tag, str(values["path"])).count("/"))
-    return _environment(tag).get_template(template).render(root=prefix, **values).encode()
+    root = values.pop("prefix", prefix)
+    return _environment(tag).get_template(template).render(root=root, **values).encode()
 
 
 @lru_cache(maxsize=len(TAGS))

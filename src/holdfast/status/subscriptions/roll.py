@@ -51,6 +51,7 @@ create table if not exists places (
 State = Literal["waiting", "confirmed"]
 CONFIRM: Final = 0
 """Stands in `held` for a notice: the message by which a subscription is confirmed."""
+_HOLD: Final = "insert into held (kind, subscriber, notice, due_s, tries, together) values"
 _encode: Final = msgspec.json.Encoder().encode
 _wishes: Final = msgspec.json.Decoder(Wishes).decode
 
@@ -138,7 +139,7 @@ class Roll:
                     (kind, address, body, body, secret, now_s),
                 ).lastrowid
             self._db.execute(
-                "insert into held (kind, subscriber, notice, due_s, tries, together) values (?, ?, ?, ?, 0, 0)",
+                f"{_HOLD} (?, ?, ?, ?, 0, 0)",
                 (kind, id_, CONFIRM, now_s),
             )
         return Subscriber(int(id_ or 0), kind, address, wishes, secret)
@@ -170,8 +171,8 @@ class Roll:
             if row is None or (row[0] == "waiting" and now_s - row[1] > WAITING_S):
                 return False
             self._db.execute(
-                """update subscribers set state = 'confirmed', wishes = coalesce(wanted, wishes), wanted = null,
-                       confirmed_s = case when confirmed_s = 0 then ? else confirmed_s end where id = ?""",
+                """update subscribers set state = 'confirmed', wishes = coalesce(wanted, wishes),
+                       wanted = null, confirmed_s = case when confirmed_s = 0 then ? else confirmed_s end where id = ?""",
                 (now_s, id_),
             )
         return True
@@ -243,7 +244,7 @@ class Roll:
                 )
             self._db.executemany("delete from held where id = ?", [(id_,) for id_ in done])
             self._db.executemany(
-                "insert into held (kind, subscriber, notice, due_s, tries, together) values (?, ?, ?, ?, ?, ?)",
+                f"{_HOLD} (?, ?, ?, ?, ?, ?)",
                 [(kind, h.subscriber, h.notice, h.due_s, h.tries, int(h.together)) for h in held],
             )
             self._db.executemany(
@@ -262,7 +263,9 @@ class Roll:
                where kind = ? and due_s <= ? order by due_s, subscriber, notice limit ?""",
             (kind, now_s, limit),
         )
-        return [Held(*row[:5], bool(row[5])) for row in rows]
+        return [
+            Held(id_, to, notice, due_s, tries, bool(both)) for id_, to, notice, due_s, tries, both in rows
+        ]
 
     def next_due_s(self, kind: Kind) -> float | None:
         """Return when something is due next."""
