@@ -59,6 +59,8 @@ class Service:
         self, method: str, path: str, body: object = None, token: str = ""
     ) -> tuple[int, Any, dict[str, str]]:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if not isinstance(body, bytes):
+            headers["Content-Type"] = "application/json"
         data = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, headers, method=method)
         try:

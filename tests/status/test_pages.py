@@ -10,7 +10,9 @@ import pytest
 from playwright.sync_api import Browser, Page, ViewportSize
 
 from holdfast.status.board import Board
+from holdfast.status.graph import default
 from holdfast.status.notices.letters import letter
+from holdfast.status.notices.told import Notice
 from holdfast.status.store import Store
 from tests.status.service import Service, service
 from tests.support.browser import running_browser
@@ -111,7 +113,10 @@ def test_a_notice_as_it_was_sent_is_ours_in_the_browser_and_by_command(
     store = Store(one.folder / "data" / "status.sqlite3")
     incident = Board(store.entries()).incident(id_)
     store.close()
-    texts = [letter("Holdfast", one.url, incident, incident.updates[0], tag).text for tag in ("en", "zh-CN")]
+    texts = [
+        letter("Holdfast", one.url, Notice(incident, incident.updates[0]), default(), tag).text
+        for tag in ("en", "zh-CN")
+    ]
     page = opened(browser, f"{one.url}/zh/really.html", DESKTOP)
     site = str(one.folder / "data" / "site" / "current")
     for text in texts:

@@ -100,18 +100,24 @@ def verify(what: Path, key: str) -> None:
 @command.command()
 @click.argument("message", type=click.File("r"))
 @click.option(
-    "--site", required=True, type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR",
-    help="The published site, or a copy of it; its signature is checked, too.",
+    "--site", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR",
+    help="The published site, or a copy of it, to know links and numbers, too; its signature is checked.",
 )  # fmt: skip
 @click.option("--key", required=True, metavar="hfs1_…", help="The public key, known from elsewhere.")
-def really(message: TextIO, site: Path, key: str) -> None:
+def really(message: TextIO, site: Path | None, key: str) -> None:
     """Tell whether a MESSAGE (a file, or - ) is really from us, without a network."""
     import sys  # noqa: PLC0415
+    from datetime import UTC, datetime  # noqa: PLC0415
 
-    from holdfast.status.notices.genuine import TEXT_CHARS_MAX, check, published  # noqa: PLC0415
+    from holdfast.status.notices.genuine import (  # noqa: PLC0415
+        TEXT_CHARS_MAX,
+        by_signature,
+        check,
+        published,
+    )
 
-    official, notices = published(site, key)
-    found = check(message.read(TEXT_CHARS_MAX), official, notices)
+    text = message.read(TEXT_CHARS_MAX)
+    found = by_signature(text, key, datetime.now(UTC)) if site is None else check(text, *published(site, key))
     good = found.verdict == "ours"
     click.secho(f"{found.words.en} {found.words.zh}", fg="green" if good else "red")
     for one in found.about:

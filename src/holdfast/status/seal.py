@@ -151,6 +151,15 @@ def verify_folder(folder: Path, key: str, now: datetime) -> Genuine:
     return _in_time(MANIFEST, manifest.valid_until, now)
 
 
+def verify_text(path: str, until: datetime, content: bytes, signature: str, key: str) -> bool:
+    """Tell whether a signature was made for that place and content. Raises: `PublicKeyInvalid`."""
+    try:
+        _check(key, signature, path, _moment(until), content)
+    except SignatureWrong:
+        return False
+    return True
+
+
 def _in_time(path: str, until: str, now: datetime) -> Genuine:
     valid_until = datetime.fromisoformat(until)
     if valid_until < now:

@@ -21,12 +21,12 @@ from holdfast.status.desks.subscribers import Subscribers
 from holdfast.status.keeper import Keeper
 from holdfast.status.prober import Prober
 from holdfast.status.seal import Signer
-from holdfast.status.sender import Sender, Tally
 from holdfast.status.settings import Settings
 from holdfast.status.store import Store
 from holdfast.status.subscriptions.channels import Channel, Hooks, Mail, Others
 from holdfast.status.subscriptions.links import Links
 from holdfast.status.subscriptions.roll import Roll
+from holdfast.status.subscriptions.sender import Sender, Tally
 from holdfast.status.subscriptions.wishes import Kind
 from holdfast.status.target import Folder
 
@@ -68,7 +68,9 @@ async def serve(place: Place, settings: Settings, *, ready: Callable[[int, str],
     sender.start()
     keeper.told = sender.wake
     await keeper.publish()
-    kinds: set[Kind] = {"webhook", "apprise"} | ({"email"} if settings.mail else set())
+    kinds: set[Kind] = {"webhook", "apprise"}
+    if settings.mail is not None:
+        kinds.add("email")
     subscribers = Subscribers(
         keeper, Doorman(store), roll, links, sender, kinds,
         lambda *said: site.said(keeper.view(), signer.public_key, *said),

@@ -17,9 +17,9 @@ from holdfast.status.access import Doorman
 from holdfast.status.desks.common import Desk, RequestWrong, answer
 from holdfast.status.keeper import Keeper
 from holdfast.status.model import Cause
-from holdfast.status.sender import Sender
 from holdfast.status.subscriptions.links import Links, LinkWrong, Purpose
 from holdfast.status.subscriptions.roll import Roll
+from holdfast.status.subscriptions.sender import Sender
 from holdfast.status.subscriptions.wishes import Digest, Kind, Rank, Wishes, WishesInvalid, check_address
 from holdfast.status.words import TAGS, Tag, Words
 
@@ -36,7 +36,7 @@ class SubscribersBusy(Refused):
 
 
 class ChannelMissing(Refused):
-    """This service does not send that way: its operator has not set it up."""
+    """The service does not send that way: its operator has not set it up."""
 
     code = "status_channel_missing"
 

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from holdfast.status.seal import verify_folder
+from holdfast.status.seal import verify_folder, verify_text
 from holdfast.status.words import Words
 
 TEXT_CHARS_MAX: Final = 10_000
@@ -35,6 +35,7 @@ _CODES_MAX: Final = 5
 """Places of one text at which a notice may end: each costs as many digests as a notice has lines."""
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _CODE: Final = re.compile(r"\bHF-?([0-9A-Z]{4})-?([0-9A-Z]{4})\b", re.IGNORECASE)
+_PROOF: Final = re.compile(r"HFN1 (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ) ([A-Za-z0-9_-]{86})")
 _LINK: Final = re.compile(r"\b(?:https?://|www\.)[^\s<>\"'）)，。]+", re.IGNORECASE)
 _EMAIL: Final = re.compile(r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b")
 _PHONE: Final = re.compile(r"(?<![\w:/.-])\+?\d[\d\s()/-]{5,}\d(?![\w-])")
@@ -112,6 +113,7 @@ def check(text: str, official: Official, notices: Mapping[str, frozenset[str]]) 
     in it the lines of the notice must stand, whole and in order.
     """
     text = unicodedata.normalize("NFKC", text[:TEXT_CHARS_MAX])
+    text = _PROOF.sub(" ", text)
     foreign = _foreign(text, official)
     codes = ["HF-{}-{}".format(*found) for found in _CODE.findall(text.upper())[:_CODES_MAX]]
     known = [code for code in codes if code in notices]
@@ -150,6 +152,43 @@ SAID: Final[dict[str, Words]] = {
     ),
 }
 """What a reader is told. The page that works offline says the same."""
+
+
+def by_signature(text: str, key: str, now: datetime) -> Finding:
+    """Tell by signatures alone whether notices in a text are ours. Raises: `PublicKeyInvalid`."""
+    found = check_signed(text, key, now)
+    if found:
+        return Finding("ours", SAID["ours"], found)
+    return Finding("altered", SAID["altered"]) if "HFN1 " in text else Finding("unknown", SAID["unknown"])
+
+
+def check_signed(text: str, key: str, now: datetime) -> tuple[str, ...]:
+    """Return the codes of the notices in a text that bear a signature by `key`, with nothing else needed.
+
+    A notice ends with its code, and the line `HFN1 valid-until signature` follows. Empty: there is none that
+    is genuine, or one of them is not. Raises: `PublicKeyInvalid`.
+    """
+    lines = [line.strip(" \t>") for line in unicodedata.normalize("NFKC", text[:TEXT_CHARS_MAX]).splitlines()]
+    lines = [line for line in lines if line]
+    found: list[str] = []
+    for end, line in enumerate(lines):
+        proof = _PROOF.fullmatch(line)
+        codes = _CODE.findall(lines[end - 1].upper()) if proof and end else []
+        if proof is None:
+            continue
+        until = datetime.fromisoformat(proof[1])
+        code = "HF-{}-{}".format(*codes[-1]) if codes else ""
+        if not code or until < now or not _signed(lines[:end], code, until, proof[2], key):
+            return ()
+        found.append(code)
+    return tuple(found)
+
+
+def _signed(lines: list[str], code: str, until: datetime, signature: str, key: str) -> bool:
+    return any(
+        verify_text(path_of(code), until, digest_of("\n".join(lines[start:])).encode(), signature, key)
+        for start in range(max(0, len(lines) - _LINES_MAX), len(lines))
+    )
 
 
 def _has_words(text: str, code: str, digests: frozenset[str]) -> bool:

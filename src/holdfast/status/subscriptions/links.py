@@ -17,7 +17,7 @@ _MAC_BYTES: Final = 18
 
 
 class LinkWrong(Refused):
-    """This link is not from us, or is no longer of use: subscribe again."""
+    """The link is not from us, or is no longer of use: subscribe again."""
 
     code = "status_link_wrong"
 

@@ -10,6 +10,7 @@ page of them that was sent but not noted when the process died is sent again: be
 
 from __future__ import annotations
 
+import base64
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -54,6 +55,11 @@ CONFIRM: Final = 0
 _HOLD: Final = "insert into held (kind, subscriber, notice, due_s, tries, together) values"
 _encode: Final = msgspec.json.Encoder().encode
 _wishes: Final = msgspec.json.Decoder(Wishes).decode
+
+
+def _secret() -> str:
+    """Return a signing secret as Standard Webhooks writes it: whsec_ and base64 of 32 bytes."""
+    return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
 
 
 class SubscribersFull(Refused):
@@ -132,7 +138,7 @@ class Roll:
                 )
             else:
                 self._check_room()
-                secret = "whsec_" + secrets.token_urlsafe(32) if kind == "webhook" else ""
+                secret = _secret() if kind == "webhook" else ""
                 id_ = self._db.execute(
                     """insert into subscribers (kind, address, state, wishes, wanted, secret, asked_s)
                        values (?, ?, 'waiting', ?, ?, ?, ?)""",
@@ -172,7 +178,9 @@ class Roll:
                 return False
             self._db.execute(
                 """update subscribers set state = 'confirmed', wishes = coalesce(wanted, wishes),
-                       wanted = null, confirmed_s = case when confirmed_s = 0 then ? else confirmed_s end where id = ?""",
+                       wanted = null,
+                       confirmed_s = case when confirmed_s = 0 then ? else confirmed_s end
+                   where id = ?""",
                 (now_s, id_),
             )
         return True
