@@ -131,7 +131,7 @@ class Worker:
             config = self._app.config
             told = outcomes.telling(
                 self._app.desk.outcomes, config.status_url, config.status_token,
-                f"worker-{self._app.ids.new()}",
+                f"worker-{self._app.ids.new()}", self._app.desk.router.avoid,
             )  # fmt: skip
             async with probes(config.status_port, lambda: self._ready), told:
                 await self._stop.wait()

@@ -399,3 +399,17 @@ def test_health_tells_rate_doubt_and_that_something_changed_lately() -> None:
     assert shaken.latency_s > 5.0
     assert shaken.in_flight == 20
     assert shaken.in_flight_max < calm.in_flight_max
+
+
+def test_a_rail_under_maintenance_is_avoided_beforehand_and_used_when_nothing_else_is_left() -> None:
+    one = router(settings=STILL, probe_share=0.5)
+    now_s = teach(one, {"north": 1.0, "south": 0.9}, calls=50)
+    one.avoid(["north", "east"])
+    assert firsts(one, [NORTH, SOUTH], now_s) == {"south": 300}
+    assert one.started("north", now_s=now_s) is None
+    assert one.started("east", now_s=now_s) is None  # one that was never met
+    assert "maintenance" in one.hindrance("north", now_s=now_s)
+    assert one.started("north", now_s=now_s, last_resort=True) is not None
+    one.avoid([])
+    assert firsts(one, [NORTH, SOUTH], now_s)["north"] > 150
+    assert one.started("north", now_s=now_s) is not None

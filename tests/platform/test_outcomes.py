@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -26,6 +26,7 @@ class Service:
         self.fails: list[str] = []
         self.reports: list[Report] = []
         self.tokens: set[str] = set()
+        self.planned: list[str] = []
         self.port = 0
 
     async def take(self, request: web.Request) -> web.Response:
@@ -36,7 +37,7 @@ class Service:
             self.reports.append(report)
         if how:
             return web.Response(status=503)
-        return web.json_response({"taken": True})
+        return web.json_response({"taken": True, "planned": self.planned})
 
     def totals(self) -> Counter[str]:
         told: Counter[str] = Counter()
@@ -62,6 +63,10 @@ async def running() -> AsyncIterator[Service]:
         await runner.cleanup()
 
 
+def nothing(_rails: Sequence[str]) -> None:
+    """Nobody cares which rails are to be avoided."""
+
+
 async def told(condition: Callable[[], bool], what: str) -> None:
     async def holds() -> bool:
         return condition()
@@ -79,7 +84,7 @@ async def test_every_outcome_is_told_once_although_reports_fail_before_and_after
     async with running() as service:
         service.fails = ["before", "after", "before", "after", "after"]
         url = f"http://127.0.0.1:{service.port}"
-        async with telling(counted, url, TOKEN, "server-1"):
+        async with telling(counted, url, TOKEN, "server-1", nothing):
             for number in range(50):
                 counted.count("failed" if number % 5 == 0 else "succeeded", "pay", "north")
                 await asyncio.sleep(0.005)
@@ -94,18 +99,32 @@ async def test_a_process_reports_also_when_nothing_happened_and_tells_what_waits
     counted = Outcomes()
     counted.waiting, counted.oldest_s = 3, 41.5
     async with running() as service:
-        async with telling(counted, f"http://127.0.0.1:{service.port}", TOKEN, "worker-1"):
+        async with telling(counted, f"http://127.0.0.1:{service.port}", TOKEN, "worker-1", nothing):
             await told(lambda: len(service.reports) >= 3, "three reports")
         last = service.reports[-1]
         assert (last.rows, last.waiting, last.oldest_s) == ((), 3, 41.5)
 
 
+async def test_rails_to_avoid_are_told_when_they_change_and_forgotten_when_the_service_is_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outcomes, "PLANNED_S", 0.1)
+    heard: list[tuple[str, ...]] = []
+    async with running() as service:
+        url = f"http://127.0.0.1:{service.port}"
+        async with telling(Outcomes(), url, TOKEN, "server-1", lambda rails: heard.append(tuple(rails))):
+            service.planned = ["north"]
+            await told(lambda: heard == [("north",)], "maintenance is told")
+            service.fails = ["before"] * 1_000
+            await told(lambda: heard == [("north",), ()], "it is forgotten")
+
+
 async def test_without_a_status_service_nothing_is_told_and_nothing_fails() -> None:
     counted = Outcomes()
     counted.count("succeeded", "pay", "north")
-    async with telling(counted, "", None, "server-1"):
+    async with telling(counted, "", None, "server-1", nothing):
         await asyncio.sleep(0.05)
-    async with telling(counted, "http://127.0.0.1:9", TOKEN, "server-1"):
+    async with telling(counted, "http://127.0.0.1:9", TOKEN, "server-1", nothing):
         await asyncio.sleep(0.1)
 
 

@@ -6,8 +6,9 @@ import json
 import socket
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,6 +74,49 @@ def test_operators_speak_by_command_and_by_api_and_what_they_say_outlives_a_kill
         assert declared.returncode == 0, declared.stderr
         board = json.loads(one.command("board", "--url", one.url, HOLDFAST_STATUS_TOKEN=token).stdout)
         assert board["declared"]["south"]["standing"] == "partial_outage"
+
+
+def test_a_window_is_planned_by_command_and_the_wallet_is_told_to_avoid_the_rail(tmp_path: Path) -> None:
+    start = datetime.now(UTC) + timedelta(seconds=3)
+    end = start + timedelta(seconds=2)
+    with service(tmp_path) as one:
+        alice, bob = one.token("operator", "alice"), one.token("operator", "bob")
+        facts = one.token("facts", "wallet")
+
+        def run(token: str, *arguments: str) -> Any:
+            done = one.command("maintenance", *arguments, "--url", one.url, HOLDFAST_STATUS_TOKEN=token)
+            assert done.returncode == 0, done.stderr
+            return json.loads(done.stdout)
+
+        window = (
+            "North moves", "--body", "Another provider does it.", "--effect", "north=cut", "--from",
+            start.isoformat(), "--to", end.isoformat(), "--retry", "same_order",
+        )  # fmt: skip
+        against = run(alice, "check", *window)["conflicts"]
+        assert "lead_time" in {each["code"] for each in against}
+        refused = one.command("maintenance", "plan", *window, "--url", one.url, HOLDFAST_STATUS_TOKEN=alice)
+        assert refused.returncode == 1
+        assert "5 working days" in refused.stderr
+        planned = run(alice, "plan", *window, "--reason", "a leak in the roof")
+        assert planned["state"] == "proposed"
+        same = one.command(
+            "maintenance", "approve", planned["id"], "--url", one.url, HOLDFAST_STATUS_TOKEN=alice
+        )
+        assert "second person" in same.stderr
+        assert one.ask("POST", "/v1/facts", {"source": "s", "number": 0}, facts)[1]["planned"] == []
+        assert run(bob, "approve", planned["id"])["state"] == "scheduled"
+        assert one.ask("POST", "/v1/facts", {"source": "s", "number": 1}, facts)[1]["planned"] == ["north"]
+        until(lambda: _state(one, planned["id"]) == "in_progress", "it starts by itself")
+        until(lambda: _state(one, planned["id"]) == "verifying", "it is checked by itself")
+        assert one.ask("POST", "/v1/facts", {"source": "s", "number": 2}, facts)[1]["planned"] == []
+        assert run(alice, "confirm", planned["id"])["state"] == "completed"
+        until(lambda: b"North moves" in one.ask("GET", "/maintenance.html")[1], "it is public")
+        assert b"BEGIN:VEVENT" in one.ask("GET", "/zh/maintenance.ics")[1]
+
+
+def _state(one: Service, id_: str) -> str:
+    every = one.ask("GET", "/api/v2/scheduled-maintenances.json")[1]["scheduled_maintenances"]
+    return next((str(each["status"]) for each in every if each["id"] == id_), "")
 
 
 def test_the_published_folder_is_genuine_and_outlives_the_service_itself(tmp_path: Path) -> None:
@@ -161,8 +205,8 @@ def test_every_file_answers_head_and_says_what_it_is(running: Service) -> None:
 def test_a_report_is_taken_once_and_a_revoked_token_is_refused_at_once(running: Service) -> None:
     token = running.token("facts", "other")
     body = {"source": "worker-9", "number": 5}
-    assert running.ask("POST", "/v1/facts", body, token)[1] == {"taken": True}
-    assert running.ask("POST", "/v1/facts", body, token)[1] == {"taken": False}
+    assert running.ask("POST", "/v1/facts", body, token)[1] == {"taken": True, "planned": []}
+    assert running.ask("POST", "/v1/facts", body, token)[1] == {"taken": False, "planned": []}
     data = str(running.folder / "data")
     gone = running.command("token", "--data", data, "--role", "facts", "--name", "other", "--revoke")
     assert gone.stdout.strip() == "revoked"

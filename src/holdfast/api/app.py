@@ -121,7 +121,9 @@ async def _telling(opened: App) -> AsyncIterator[None]:
     config, source = opened.config, f"server-{opened.ids.new()}"
     async with (
         heartbeat.beating(opened.database, heart, opened.clock),
-        outcomes.telling(opened.desk.outcomes, config.status_url, config.status_token, source),
+        outcomes.telling(
+            opened.desk.outcomes, config.status_url, config.status_token, source, opened.desk.router.avoid
+        ),
     ):
         yield
 

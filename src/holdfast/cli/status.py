@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any, Final, TextIO
-from urllib.parse import urlsplit
 
 import click
 
-_TOKEN_VARIABLE: Final = "HOLDFAST_STATUS_TOKEN"  # noqa: S105 - the name of a variable
+from holdfast.cli.status_call import ask, tell_answer, url_option
+from holdfast.cli.status_plan import maintenance
+
 _STANDINGS: Final = (
     "operational", "degraded_performance", "partial_outage", "major_outage", "under_maintenance",
 )  # fmt: skip
 _STAGES: Final = ("investigating", "identified", "monitoring", "resolved", "postmortem")
 _CAUSES: Final = ("technical", "security", "maintenance", "regulatory", "unknown")
-_TIMEOUT_S: Final = 10.0
 
 _data = click.option(
     "--data", "data_dir", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="DIR",
     help="Folder of the service's own data.",
 )  # fmt: skip
-_url = click.option(
-    "--url", default="http://127.0.0.1:8402", show_default=True, metavar="URL", help="Where the service is."
-)
 _role = click.option("--role", type=click.Choice(("facts", "operator")), required=True)
 
 
@@ -126,14 +122,14 @@ def really(message: TextIO, site: Path | None, key: str) -> None:
 
 
 @command.command("board")
-@_url
+@url_option
 def show_board(url: str) -> None:
     """Show how everything stands, measured and said."""
-    _tell(_call("GET", url, "/v1/board"))
+    tell_answer(ask("GET", url, "/v1/board"))
 
 
 @command.command("open")
-@_url
+@url_option
 @click.argument("name")
 @click.option("--zh", default="", help="The name in Chinese.")
 @click.option("--body", required=True, help="What to tell people.")
@@ -153,11 +149,11 @@ def open_incident(
         "components": _components(components),
         "cause": cause,
     }
-    _tell(_call("POST", url, "/v1/incidents", asked))
+    tell_answer(ask("POST", url, "/v1/incidents", asked))
 
 
 @command.command()
-@_url
+@url_option
 @click.argument("incident")
 @click.argument("stage", type=click.Choice(_STAGES))
 @click.option("--body", required=True, help="What to tell people.")
@@ -170,16 +166,16 @@ def tell(url: str, incident: str, stage: str, body: str, body_zh: str, component
         "body": {"en": body, "zh": body_zh},
         "components": _components(components),
     }
-    _tell(_call("POST", url, f"/v1/incidents/{incident}/updates", asked))
+    tell_answer(ask("POST", url, f"/v1/incidents/{incident}/updates", asked))
 
 
 @command.command()
-@_url
+@url_option
 @click.argument("component")
 @click.argument("standing", type=click.Choice(_STANDINGS))
 def declare(url: str, component: str, standing: str) -> None:
     """Say how a component stands, whatever is measured."""
-    _tell(_call("PUT", url, f"/v1/components/{component}/declared", {"standing": standing}))
+    tell_answer(ask("PUT", url, f"/v1/components/{component}/declared", {"standing": standing}))
 
 
 def _components(given: tuple[str, ...]) -> dict[str, str]:
@@ -192,32 +188,4 @@ def _components(given: tuple[str, ...]) -> dict[str, str]:
     return components
 
 
-def _call(method: str, url: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON
-    """Ask a service that runs. Raises: `Refused` with what it says."""
-    from urllib.error import HTTPError, URLError  # noqa: PLC0415
-    from urllib.request import Request, urlopen  # noqa: PLC0415
-
-    from holdfast.base.errors import Refused, Unavailable  # noqa: PLC0415
-
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise Refused(f"{url!r} is not an address like http://127.0.0.1:8402.")
-    headers = {"Authorization": f"Bearer {os.environ.get(_TOKEN_VARIABLE, '')}"}
-    data = None if body is None else json.dumps(body).encode()
-    request = Request(  # noqa: S310 - the scheme is checked above
-        url.rstrip("/") + path, data, headers | {"Content-Type": "application/json"}, method=method
-    )
-    try:
-        with urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - as above
-            return json.load(answer)
-    except HTTPError as error:
-        try:
-            said = json.load(error)["detail"]
-        except (ValueError, KeyError):
-            said = str(error)
-        raise Refused(said) from None
-    except (URLError, TimeoutError) as error:
-        raise Unavailable(f"The status service at {url} does not answer: {error}.") from None
-
-
-def _tell(answer: object) -> None:
-    click.echo(json.dumps(answer, ensure_ascii=False, indent=1))
+command.add_command(maintenance)

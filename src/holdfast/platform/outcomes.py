@@ -9,7 +9,8 @@ sent again under its number, which the service takes once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Final, Literal
 
@@ -24,6 +25,8 @@ _log: Final = logger(__name__)
 EVERY_S: Final = 1.0
 """How often a process reports, also when nothing happened: silence would be trouble of its own."""
 TIMEOUT_S: Final = 3.0
+PLANNED_S: Final = 600.0
+"""What was said of maintenance holds for so long without the status service."""
 LEAVES_MAX: Final = 5_000
 """Leaves of one report; what is beyond is counted under its capability and rail alone."""
 COUNT_MAX: Final = 1_000_000_000
@@ -92,16 +95,26 @@ class Outcomes:
         return tuple(Row(*leaf, *numbers) for leaf, numbers in counts.items())
 
 
+class Answer(msgspec.Struct, frozen=True):
+    """What the status service says to a report: `planned` rails are, or will soon be, under maintenance."""
+
+    taken: bool
+    planned: tuple[str, ...] = ()
+
+
 @asynccontextmanager
-async def telling(outcomes: Outcomes, url: str, token: Secret | None, source: str) -> AsyncIterator[None]:
+async def telling(
+    outcomes: Outcomes, url: str, token: Secret | None, source: str, planned: Callable[[Sequence[str]], None]
+) -> AsyncIterator[None]:
     """Tell the status service at `url` what is counted, for as long as the block runs; with no `url`, nobody.
 
-    Nothing waits for the service, and nothing fails with it.
+    Nothing waits for the service, and nothing fails with it. `planned` is told the rails to avoid, whenever
+    they change; a service that is silent for `PLANNED_S` has said nothing of the kind.
     """
     if not url or token is None:
         yield
         return
-    teller = asyncio.create_task(_tell(outcomes, f"{url}/v1/facts", token, source))
+    teller = asyncio.create_task(_tell(outcomes, f"{url}/v1/facts", token, source, planned))
     try:
         yield
     finally:
@@ -109,29 +122,39 @@ async def telling(outcomes: Outcomes, url: str, token: Secret | None, source: st
         await asyncio.gather(teller, return_exceptions=True)
 
 
-async def _tell(outcomes: Outcomes, url: str, token: Secret, source: str) -> None:
+async def _tell(
+    outcomes: Outcomes, url: str, token: Secret, source: str, planned: Callable[[Sequence[str]], None]
+) -> None:
     client = HttpClient(allow_private=True, connections_max=1)
     headers = {"authorization": f"Bearer {token.reveal()}", "content-type": "application/json"}
     number, told = 0, True
+    avoided: tuple[str, ...] = ()
+    heard_s = time.monotonic()
     try:
         while True:
             body = msgspec.json.encode(
                 Report(source, number, outcomes.drain(), outcomes.waiting, outcomes.oldest_s)
             )
-            while not await _sent(client, url, headers, body):
+            while (answer := await _sent(client, url, headers, body)) is None:
+                if avoided and time.monotonic() - heard_s > PLANNED_S:
+                    avoided = ()
+                    planned(avoided)
                 if told:
                     _log.warning("the status service does not take reports", url=url)
                 told = False
                 await asyncio.sleep(EVERY_S)
-            told, number = True, number + 1
+            told, number, heard_s = True, number + 1, time.monotonic()
+            if answer.planned != avoided:
+                avoided = answer.planned
+                planned(avoided)
             await asyncio.sleep(EVERY_S)
     finally:
         await client.close()
 
 
-async def _sent(client: HttpClient, url: str, headers: dict[str, str], body: bytes) -> bool:
+async def _sent(client: HttpClient, url: str, headers: dict[str, str], body: bytes) -> Answer | None:
     try:
         reply = await client.call("POST", url, timeout_s=TIMEOUT_S, headers=headers, body=body)
-    except HoldfastError:
-        return False
-    return reply.status == 200
+        return msgspec.json.decode(reply.body, type=Answer) if reply.status == 200 else None
+    except (HoldfastError, msgspec.DecodeError):
+        return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -177,6 +177,19 @@ class Keeper:
             facts += self.life.recurring(self.board, now, self.new_id, self.budget_left_s)
         if facts:
             self.add(SCHEDULE, *facts)
+
+    def planned_rails(self) -> tuple[str, ...]:
+        """Return the rails on which nothing new should begin: cut now, or within the time to drain."""
+        soon = self._clock.now() + timedelta(seconds=self.policy.drain_s)
+        rails: dict[str, None] = {}
+        for one in self.board.maintenance.public:
+            if not one.running and one.starts_at > soon:
+                continue
+            for effect in one.effects:
+                known = self.graph.components.get(effect.component)
+                if effect.kind != "slower" and one.state != "verifying" and known and "rail" in known.facts:
+                    rails[known.facts["rail"]] = None
+        return tuple(sorted(rails))
 
     def recur(self) -> None:
         """Plan the windows of series at once."""

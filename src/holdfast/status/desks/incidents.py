@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 from aiohttp import web
 
-from holdfast.platform.outcomes import Report
+from holdfast.platform.outcomes import Answer, Report
 from holdfast.status.board import Corrected, Declared, Merged, Opened, Told
 from holdfast.status.desks.common import Desk, Reason, RequestWrong, Spoken, answer
 from holdfast.status.model import Cause, Period, Stage, Standing
@@ -74,7 +74,7 @@ class Incidents(Desk):
         """Take a report of the wallet."""
         self.who(request, "facts")
         report = await self.read(request, Report)
-        return answer({"taken": self.keeper.take(report)})
+        return answer(Answer(self.keeper.take(report), self.keeper.planned_rails()))
 
     async def board(self, request: web.Request) -> web.Response:
         """Show operators everything."""

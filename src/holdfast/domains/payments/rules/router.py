@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from holdfast.domains.payments.rules.routing import Offer, RailOutcome, Ranking, Ticket, View
@@ -29,6 +29,10 @@ class Router(Protocol):
 
     def corrected(self, ticket: Ticket, outcome: RailOutcome, *, now_s: float) -> None:
         """Say what an unknown outcome turned out to be."""
+        ...
+
+    def avoid(self, rails: Iterable[str]) -> None:
+        """Begin nothing new on rails under maintenance, now or soon, while another rail is left."""
         ...
 
     def abandoned(self, ticket: Ticket) -> None:
@@ -67,6 +71,9 @@ class FixedOrder:
 
     def corrected(self, ticket: Ticket, outcome: RailOutcome, *, now_s: float) -> None:
         """Learn nothing."""
+
+    def avoid(self, rails: Iterable[str]) -> None:
+        """Know of none."""
 
     def abandoned(self, ticket: Ticket) -> None:
         """Learn nothing."""

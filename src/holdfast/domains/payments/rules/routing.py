@@ -79,6 +79,8 @@ class _Known:
     hazard: float = 0.0
     """How many changes of its rate were to be expected so far."""
     hazard_at_s: float = 0.0
+    planned: bool = False
+    """Whether maintenance is under way, or about to be."""
 
 
 _UNKNOWN_PRIOR: Final = 0.5
@@ -105,6 +107,13 @@ class Router:
         self._provisional: OrderedDict[int, int] = OrderedDict()
         self._accepted: OrderedDict[int, Ticket] = OrderedDict()
         self._tickets = 0
+        self._planned: frozenset[str] = frozenset()
+
+    def avoid(self, rails: Iterable[str]) -> None:
+        """Begin nothing new on rails under maintenance, now or soon, while another rail is left."""
+        self._planned = frozenset(rails)
+        for rail, known in self._known.items():
+            known.planned = rail in self._planned
 
     def rank(self, offers: Sequence[Offer], *, now_s: float) -> Ranking:
         """Order the offers, best first."""
@@ -135,6 +144,8 @@ class Router:
         if known.bulkhead.full:
             self._forget_lost(known, now_s)
         if known.bulkhead.full:
+            return None
+        if known.planned and not last_resort:
             return None
         entered = known.breaker.enter(now_s)
         if entered is None and not last_resort:
@@ -264,6 +275,7 @@ class Router:
         known = _Known(rate, Breaker(settings.breaker), Bulkhead(settings.bulkhead, ceiling))
         known.answers = sum(settings.certain) if certain else 0.0
         known.tried_at_s = known.hazard_at_s = now_s
+        known.planned = rail in self._planned
         self._known[rail] = known
         return known
 
@@ -301,7 +313,7 @@ class Router:
     def _need(self, known: _Known, now_s: float) -> float:
         """Return the probability with which this decision should try a rail just to see how it is."""
         settings = self._settings
-        if known.bulkhead.full:
+        if known.bulkhead.full or known.planned:
             return 0.0
         if known.breaker.state(now_s) != "closed":
             waited_s = known.breaker.waited_s(now_s)
@@ -321,6 +333,8 @@ class Router:
 
 
 def _hindrance(known: _Known, now_s: float) -> str:
+    if known.planned:
+        return "maintenance is planned or under way"
     state = known.breaker.state(now_s)
     if state != "closed":
         return f"breaker {state.replace('_', '-')}, {known.breaker.why}"
