@@ -15,7 +15,6 @@ from holdfast.status.notices.letters import letter
 from holdfast.status.notices.told import Notice
 from holdfast.status.store import Store
 from tests.status.service import Service, service
-from tests.support.browser import running_browser
 from tests.support.waiting import until
 
 AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"
@@ -28,12 +27,6 @@ TROUBLE = {
     "components": {"north": "major_outage"},
     "cause": "technical",
 }
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_browser() as one:
-        yield one
 
 
 @pytest.fixture(scope="module")

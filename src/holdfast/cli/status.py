@@ -78,6 +78,34 @@ def token(data_dir: Path, role: Any, name: str, revoke: bool) -> None:  # noqa: 
 
 
 @command.command()
+@_data
+@click.argument("name")
+@click.option("--remove", is_flag=True, help="Remove it instead.")
+def operator(data_dir: Path, name: str, remove: bool) -> None:
+    """Add somebody who may use the console, or give a new password and secret. Asks for the password."""
+    import pyotp  # noqa: PLC0415
+    import segno  # noqa: PLC0415
+
+    from holdfast.base.clock import SystemClock  # noqa: PLC0415
+    from holdfast.status.operators import Operators  # noqa: PLC0415
+    from holdfast.status.serve import open_store  # noqa: PLC0415
+
+    store = open_store(data_dir)
+    try:
+        operators = Operators(store, SystemClock())
+        if remove:
+            click.echo("removed" if operators.remove(name) else "there was none")
+            return
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+        secret = operators.add(name, password)
+    finally:
+        store.close()
+    address = pyotp.TOTP(secret).provisioning_uri(name=name, issuer_name="Holdfast status")
+    segno.make(address).terminal(compact=True)
+    click.echo(f"Scan this with an authenticator, or type its secret: {secret}")
+
+
+@command.command()
 @click.argument("what", type=click.Path(path_type=Path, exists=True))
 @click.option("--key", required=True, metavar="hfs1_…", help="The public key, known from elsewhere.")
 def verify(what: Path, key: str) -> None:
@@ -156,13 +184,17 @@ def open_incident(
 @url_option
 @click.argument("incident")
 @click.argument("stage", type=click.Choice(_STAGES))
-@click.option("--body", required=True, help="What to tell people.")
+@click.option("--template", default="", help="A text in both languages: see GET /v1/templates.")
+@click.option("--body", default="", help="What to tell people.")
 @click.option("--body-zh", default="", help="The same in Chinese.")
 @click.option("--component", "components", multiple=True, metavar="ID=STANDING", help="What changes.")
-def tell(url: str, incident: str, stage: str, body: str, body_zh: str, components: tuple[str, ...]) -> None:
+def tell(
+    url: str, incident: str, stage: str, template: str, body: str, body_zh: str, components: tuple[str, ...]
+) -> None:
     """Tell how an incident goes, or that it is over."""
     asked = {
         "stage": stage,
+        "template": template,
         "body": {"en": body, "zh": body_zh},
         "components": _components(components),
     }

@@ -27,7 +27,9 @@ def _window(function: Any) -> Any:  # noqa: ANN401 - a command's function
             "--effect", "effects", multiple=True, required=True, metavar="ID=KIND[,CUTS,LONGEST_S]",
             help=f"What it does to a component: {', '.join(_KINDS)}; how often, and for how long at most.",
         ),
-        click.option("--from", "starts_at", required=True, metavar="MOMENT", help="As 2026-12-01T02:00+08:00."),
+        click.option(
+            "--from", "starts_at", required=True, metavar="MOMENT", help="As 2026-12-01T02:00+08:00."
+        ),
         click.option("--to", "ends_at", required=True, metavar="MOMENT"),
         click.option("--retry", type=click.Choice(_RETRIES), default="wait", show_default=True),
         click.option("--reason", default="", help="Why, although something speaks against it."),

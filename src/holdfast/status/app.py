@@ -81,6 +81,8 @@ async def _problems(
     """Answer every error as a problem (RFC 9457)."""
     try:
         return await handler(request)
+    except web.HTTPRedirection:
+        raise
     except web.HTTPException as error:
         return _problem(error.status, "http_error", error.reason)
     except Refused as error:

@@ -17,8 +17,10 @@ from holdfast.platform.processes import check_port
 from holdfast.status import site
 from holdfast.status.access import Doorman
 from holdfast.status.app import make_app
+from holdfast.status.desks.console import Console
 from holdfast.status.desks.subscribers import Subscribers
 from holdfast.status.keeper import Keeper
+from holdfast.status.operators import Operators
 from holdfast.status.prober import Prober
 from holdfast.status.seal import Signer
 from holdfast.status.settings import Settings
@@ -75,7 +77,8 @@ async def serve(place: Place, settings: Settings, *, ready: Callable[[int, str],
         keeper, Doorman(store), roll, links, sender, kinds,
         lambda *said: site.said(keeper.view(), signer.public_key, *said),
     )  # fmt: skip
-    app = make_app(keeper, Doorman(store), subscribers, metrics=lambda: _sending(sender.tally))
+    console = Console(keeper, Doorman(store), Operators(store, clock), secure=url.startswith("https://"))
+    app = make_app(keeper, Doorman(store), subscribers, console, metrics=lambda: _sending(sender.tally))
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     stop = asyncio.Event()

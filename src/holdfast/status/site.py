@@ -166,6 +166,11 @@ class Site:
         return page
 
 
+def page(view: View, key: str, tag: Tag, template: str, **values: Any) -> bytes:  # noqa: ANN401 - whatever a page shows
+    """Return a page that is made for one reader."""
+    return _render(template, tag, **(_values(view, key) | {"path": "", "view": view} | values))
+
+
 def said(view: View, key: str, tag: Tag, heading: Words, text: Words, button: str) -> bytes:
     """Return a page that tells one thing, with a button if there is something to do."""
     values = _values(view, key) | {"path": "", "heading": heading, "text": text, "button": button}

@@ -48,7 +48,8 @@ class Letters:
         return [one for one in self.got if one["To"] == address]
 
     def stop(self) -> None:
-        self._controller.stop()
+        if self._controller.server is not None:
+            self._controller.stop()
 
 
 def text_of(message: EmailMessage) -> str:

@@ -12,6 +12,8 @@ from holdfast.platform.outcomes import Answer, Report
 from holdfast.status.board import Corrected, Declared, Merged, Opened, Told
 from holdfast.status.desks.common import Desk, Reason, RequestWrong, Spoken, answer
 from holdfast.status.model import Cause, Period, Stage, Standing
+from holdfast.status.updates import TEMPLATES
+from holdfast.status.words import Words
 
 
 class IncidentAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -26,10 +28,11 @@ class IncidentAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class UpdateAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What to tell of an incident."""
+    """What to tell of an incident, in words of one's own or by a template (`GET /v1/templates`)."""
 
-    stage: Stage
-    body: Spoken
+    stage: Stage | None = None
+    body: Spoken = Spoken()
+    template: str = ""
     components: dict[str, Standing] = {}
     name: Spoken | None = None
     cause: Cause | None = None
@@ -65,6 +68,7 @@ class Incidents(Desk):
             web.get("/v1/board", self.board),
             web.post("/v1/incidents", self.open),
             web.post("/v1/incidents/{id}/updates", self.tell),
+            web.get("/v1/templates", self.templates),
             web.post("/v1/incidents/{id}/periods", self.correct),
             web.post("/v1/incidents/{id}/merge", self.merge),
             web.put("/v1/components/{id}/declared", self.declare),
@@ -123,9 +127,10 @@ class Incidents(Desk):
     def told(self, by: str, id_: str, asked: UpdateAsked) -> None:
         """Tell how an incident goes."""
         self.known(*asked.components)
+        stage, body = _said(asked)
         renamed = asked.name.words() if asked.name else None
         fact = Told(
-            id_, self.keeper.new_id("upd"), asked.stage, asked.body.words(),
+            id_, self.keeper.new_id("upd"), stage, body,
             asked.components, renamed, asked.cause,
         )  # fmt: skip
         self.keeper.add(by, fact)
@@ -157,3 +162,20 @@ class Incidents(Desk):
 
     def _shown(self, id_: str, status: int = 200) -> web.Response:
         return answer(self.keeper.board.incident(id_), status)
+
+    async def templates(self, request: web.Request) -> web.Response:
+        """Show the templates of updates."""
+        self.who(request)
+        return answer({name: {"stage": stage, "body": body} for name, (stage, body) in TEMPLATES.items()})
+
+
+def _said(asked: UpdateAsked) -> tuple[Stage, Words]:
+    """Return the stage and the words of an update. Raises: `RequestWrong`."""
+    if asked.template and asked.template not in TEMPLATES:
+        raise RequestWrong(f"There is no template {asked.template[:60]!r}: {', '.join(TEMPLATES)}.")
+    stage, body = TEMPLATES.get(asked.template, (None, None))
+    stage = asked.stage or stage
+    if stage is None:
+        raise RequestWrong("A `stage` is needed, or a `template`.")
+    spoken = bool(asked.body.en.strip() or asked.body.zh.strip())
+    return stage, asked.body.words() if spoken or body is None else body
