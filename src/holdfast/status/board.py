@@ -20,6 +20,7 @@ from holdfast.status.model import (
     Evidence,
     Given,
     Incident,
+    Numbers,
     Period,
     Stage,
     Standing,
@@ -100,6 +101,13 @@ class Merged(msgspec.Struct, frozen=True, tag="merged"):
     update: str
 
 
+class Numbered(msgspec.Struct, frozen=True, tag="numbered"):
+    """It was counted what happened during an incident that is over."""
+
+    id: str
+    numbers: tuple[Numbers, ...]
+
+
 class Declared(msgspec.Struct, frozen=True, tag="declared"):
     """An operator says how a component stands, whatever is measured."""
 
@@ -115,7 +123,7 @@ class Measured(msgspec.Struct, frozen=True, tag="measured"):
     share_failing: float | None = None
 
 
-Said = Opened | Told | Corrected | Estimated | Merged | Declared | Measured
+Said = Opened | Told | Corrected | Estimated | Merged | Numbered | Declared | Measured
 """Facts of incidents and of how things stand."""
 Fact = Said | book.Fact
 
@@ -218,6 +226,9 @@ class Board:
         elif isinstance(fact, Estimated):
             one = self.incidents[fact.id]
             self.incidents[fact.id] = msgspec.structs.replace(one, estimates=(*one.estimates, fact.given))
+        elif isinstance(fact, Numbered):
+            one = self.incidents[fact.id]
+            self.incidents[fact.id] = msgspec.structs.replace(one, numbers=fact.numbers)
         elif isinstance(fact, Merged):
             self._merge(fact, entry)
         elif isinstance(fact, Declared):

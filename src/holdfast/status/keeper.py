@@ -18,8 +18,8 @@ from holdfast.base.errors import HoldfastError
 from holdfast.base.ids import IdSource, public
 from holdfast.platform.log import logger
 from holdfast.platform.outcomes import Report
-from holdfast.status import forecast, uptime
-from holdfast.status.board import Board, Entry, Fact
+from holdfast.status import forecast, trends, uptime
+from holdfast.status.board import Board, Entry, Fact, Numbered
 from holdfast.status.detector import MEASURED, Detector
 from holdfast.status.graph import Graph
 from holdfast.status.maintenance.conflicts import BUDGET_DAYS
@@ -39,6 +39,7 @@ from holdfast.status.shapes import View
 from holdfast.status.site import Site
 from holdfast.status.store import Store
 from holdfast.status.target import Target
+from holdfast.status.trends import Trends
 
 _log: Final = logger(__name__)
 TICK_S: Final = 0.5
@@ -103,8 +104,13 @@ class Keeper:
         self._numbers: dict[str, int] = {}
         self._counts: list[Count] = []
         self._probes: list[Probed] = []
+        self._uncounted = {one.id for one in self.board.incidents.values() if one.open}
+        """Incidents of which it is not counted yet what happened."""
         self._changed = asyncio.Event()
         self._publishing = asyncio.Lock()
+        self._trends = Trends(graph)
+        day_s = clock.now().timestamp() - _DAY_S
+        self._trends.take(store.counts(int(day_s)), store.probes(day_s))
         self.archive.take(self.view())
 
     def now(self) -> datetime:
@@ -159,6 +165,7 @@ class Keeper:
             self._store.add_counts(counts)
         if probes:
             self._store.add_probes(probes)
+        self._trends.take(counts, probes)
         now = self._clock.now()
         facts = self._detector.tick(now, counts, probes, self.board, self.new_id)
         if facts:
@@ -166,6 +173,24 @@ class Keeper:
         self._maintain(now, counts, probes)
         if estimates := forecast.due(self.board, now):
             self.add(MEASURED, *estimates)
+        if numbered := self._numbered(now):
+            self.add(MEASURED, *numbered)
+
+    def _numbered(self, now: datetime) -> list[Numbered]:
+        """Count what happened during incidents that just ended, while it is still kept."""
+        facts = []
+        for id_ in self._uncounted & self.board.incidents.keys():
+            one = self.board.incidents[id_]
+            if one.open or one.resolved_at is None:
+                continue
+            self._uncounted.discard(id_)
+            from_s, to_s = one.started_at.timestamp() - 60, one.resolved_at.timestamp() + 60
+            if to_s - from_s <= COUNTS_KEEP_DAYS * _DAY_S:
+                touched = dict.fromkeys(period.component for period in one.periods)
+                counts = self._store.counts(int(from_s), int(min(to_s, now.timestamp())))
+                facts.append(Numbered(id_, trends.during(self.graph, touched, counts, from_s, to_s)))
+        self._uncounted |= {one.id for one in self.board.open}
+        return facts
 
     def _maintain(self, now: datetime, counts: list[Count], probes: list[Probed]) -> None:
         """See to the windows of maintenance."""
@@ -222,6 +247,7 @@ class Keeper:
             self.archive.digests,
             self._mail,
             self.policy.zone,
+            self._trends,
         )
 
     async def publish(self) -> None:

@@ -118,6 +118,25 @@ class Given(msgspec.Struct, frozen=True):
     curve_s: tuple[float, ...]
 
 
+class Point(msgspec.Struct, frozen=True, array_like=True):
+    """One step of an incident's curve: when it starts (seconds since 1970), attempts, failures."""
+
+    start_s: int
+    attempts: int
+    failed: int
+
+
+class Numbers(msgspec.Struct, frozen=True):
+    """What was counted of one component during an incident. Attempts: payments that succeeded or failed."""
+
+    component: str
+    attempts: int
+    failed: int
+    declined: int
+    step_s: int
+    points: tuple[Point, ...]
+
+
 class Incident(msgspec.Struct, frozen=True):
     """Something is, or was, wrong. Updates stand oldest first."""
 
@@ -132,6 +151,7 @@ class Incident(msgspec.Struct, frozen=True):
     automatic: bool = False
     evidence: Evidence | None = None
     merged_into: str | None = None
+    numbers: tuple[Numbers, ...] = ()
     monitoring_at: datetime | None = None
     resolved_at: datetime | None = None
 

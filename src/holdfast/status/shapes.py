@@ -29,6 +29,7 @@ from holdfast.status.model import (
     worst,
 )
 from holdfast.status.notices.genuine import Official
+from holdfast.status.trends import Trends
 
 PAGE_ID: Final = "holdfast"
 RECENT_MAX: Final = 50
@@ -64,6 +65,7 @@ class View:
     mail: bool = False
     """Whether letters can be had."""
     zone: str = "UTC"
+    trends: Trends | None = None
 
 
 def files(view: View) -> dict[str, bytes]:
@@ -230,6 +232,9 @@ def incident(view: View, one: Incident) -> dict[str, Any]:
             "merged_into": one.merged_into,
             "estimate": _estimate(one),
             "periods": one.periods,
+            "numbers": [
+                {"component": n.component, "attempts": n.attempts, "failed": n.failed} for n in one.numbers
+            ],
         },
     }
 

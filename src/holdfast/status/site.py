@@ -17,7 +17,7 @@ import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from holdfast.status import badges, feeds, forecast, shapes, uptime
+from holdfast.status import badges, feeds, forecast, shapes, trends, uptime
 from holdfast.status.bars import Bars
 from holdfast.status.maintenance import calendar
 from holdfast.status.maintenance.plan import KIND_WORDS, PAST, RETRY_WORDS, STATE_WORDS, Maintenance
@@ -118,6 +118,9 @@ class Site:
             "differ": differ,
             "bars": self._bars.drawn(id_, one.name.say(tag), history, tag),
             "share_up": uptime.share_up(history),
+            "curve": ""
+            if view.trends is None
+            else trends.curve_of_day(one.name.say(tag), view.trends.of(id_, view.at), view.at, tag),
         }
 
     def _maintenance(self, view: View, tag: Tag) -> dict[str, bytes]:
@@ -151,6 +154,7 @@ class Site:
         return self._lasting(view, path, one, over=not one.open, render=partial(
             _render, "incident.html", tag, **_values(view, self._signer.public_key), one=one,
             path=f"incidents/{one.id}.html", components=view.graph.components,
+            curves=[trends.curve_of_incident(_name(view, n.component, tag), n, tag) for n in one.numbers],
         ))  # fmt: skip
 
     def _lasting(
@@ -183,6 +187,11 @@ def _values(view: View, key: str) -> dict[str, Any]:
 
 def _others(view: View, id_: str) -> list[str]:
     return [root for root in view.graph.roots(view.own, view.standings, id_) if root != id_]
+
+
+def _name(view: View, component: str, tag: Tag) -> str:
+    known = view.graph.components.get(component)
+    return component if known is None else known.name.say(tag)
 
 
 def _months(incidents: list[Incident]) -> list[tuple[str, list[Incident]]]:

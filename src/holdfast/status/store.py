@@ -111,9 +111,11 @@ class Store:
                 ],
             )
 
-    def counts(self, from_s: int) -> list[Count]:
-        """Return the outcomes since a moment (seconds since 1970), oldest first."""
-        rows = self._db.execute("select * from counts where bucket_s >= ? order by bucket_s", (from_s,))
+    def counts(self, from_s: int, to_s: int = 2**53) -> list[Count]:
+        """Return the outcomes between two moments (seconds since 1970), oldest first."""
+        rows = self._db.execute(
+            "select * from counts where bucket_s >= ? and bucket_s < ? order by bucket_s", (from_s, to_s)
+        )
         return [Count(*row) for row in rows]
 
     def add_probes(self, probes: Iterable[Probed]) -> None:

@@ -15,7 +15,7 @@ from holdfast.status.words import Words
 BODY_BYTES_MAX: Final = 1_048_576
 """A report of the most rows that one may have fits."""
 T = TypeVar("T")
-Text = Annotated[str, msgspec.Meta(max_length=5_000)]
+Text = Annotated[str, msgspec.Meta(max_length=20_000)]
 Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=1_000)]
 
 

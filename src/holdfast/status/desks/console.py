@@ -21,10 +21,11 @@ from holdfast.status.desks.incidents import IncidentAsked, Incidents, UpdateAske
 from holdfast.status.desks.windows import ActAsked, WindowAsked, Windows
 from holdfast.status.keeper import Keeper
 from holdfast.status.maintenance.book import Approved
-from holdfast.status.maintenance.conflicts import Conflict
+from holdfast.status.maintenance.conflicts import VETO_WORDS, Conflict
 from holdfast.status.maintenance.plan import KIND_WORDS, RETRY_WORDS
 from holdfast.status.model import STAGES, STANDINGS, Cause
 from holdfast.status.operators import SESSION_S, Operators, Session
+from holdfast.status.postmortem import draft
 from holdfast.status.updates import TEMPLATES
 from holdfast.status.words import TAGS, Tag
 
@@ -159,7 +160,10 @@ class Console(Desk):
     def _one(self, request: web.Request, id_: str, status: int = 200, error: str = "") -> web.Response:
         one = self.keeper.board.incident(id_)
         others = [each for each in self.keeper.board.open if each.id != id_]
-        return self._page(request, "console_incident.html", status, error=error, one=one, others=others)
+        written = draft(one, self.keeper.graph) if not one.open and one.merged_into is None else None
+        return self._page(
+            request, "console_incident.html", status, error=error, one=one, others=others, draft=written
+        )
 
     async def open(self, request: web.Request) -> web.StreamResponse:
         """Open an incident."""
@@ -237,6 +241,7 @@ class Console(Desk):
         return self._page(
             request, "console_windows.html", status, error=error, planned=book.live, given=form or {},
             against=against, zone=self.keeper.policy.zone, kinds_of=KIND_WORDS, retries_of=RETRY_WORDS,
+            vetoes_of=VETO_WORDS,
             past=[one for one in book.every.values() if one.state in ("completed", "cancelled")][-10:],
         )  # fmt: skip
 

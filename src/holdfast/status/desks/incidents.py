@@ -12,6 +12,7 @@ from holdfast.platform.outcomes import Answer, Report
 from holdfast.status.board import Corrected, Declared, Merged, Opened, Told
 from holdfast.status.desks.common import Desk, Reason, RequestWrong, Spoken, answer
 from holdfast.status.model import Cause, Period, Stage, Standing
+from holdfast.status.postmortem import draft
 from holdfast.status.updates import TEMPLATES
 from holdfast.status.words import Words
 
@@ -69,6 +70,7 @@ class Incidents(Desk):
             web.post("/v1/incidents", self.open),
             web.post("/v1/incidents/{id}/updates", self.tell),
             web.get("/v1/templates", self.templates),
+            web.get("/v1/incidents/{id}/postmortem", self.postmortem),
             web.post("/v1/incidents/{id}/periods", self.correct),
             web.post("/v1/incidents/{id}/merge", self.merge),
             web.put("/v1/components/{id}/declared", self.declare),
@@ -162,6 +164,12 @@ class Incidents(Desk):
 
     def _shown(self, id_: str, status: int = 200) -> web.Response:
         return answer(self.keeper.board.incident(id_), status)
+
+    async def postmortem(self, request: web.Request) -> web.Response:
+        """Show the draft of a postmortem; what people make of it is told as an update of that stage."""
+        self.who(request)
+        one = self.keeper.board.incident(request.match_info["id"])
+        return answer({"draft": draft(one, self.keeper.graph), "numbers": one.numbers})
 
     async def templates(self, request: web.Request) -> web.Response:
         """Show the templates of updates."""

@@ -23,6 +23,19 @@ BUDGET_DAYS: Final = 30
 _DAY: Final = timedelta(days=1)
 
 
+VETO_WORDS: Final[dict[str, Words]] = {
+    "lead_time": Words("told too late", "通知过晚"),
+    "holiday": Words("a holiday", "节假日"),
+    "payday": Words("a pay-day", "发薪日"),
+    "bills_due": Words("bills are due", "账单到期"),
+    "festival": Words("a shopping festival", "购物节"),
+    "avoid": Words("a day to avoid", "应避开的日子"),
+    "overlap": Words("another window at that time", "与其他维护重叠"),
+    "no_way_left": Words("nothing would be left", "将无可用方式"),
+    "budget": Words("the error budget is used up", "可用性余量不足"),
+}
+
+
 class Conflict(msgspec.Struct, frozen=True):
     """One thing that speaks against a window."""
 
