@@ -75,6 +75,7 @@ class Keeper:
         official: Official,
         policy: Policy | None = None,
         mail: bool = False,
+        far: Sequence[Target] = (),
     ) -> None:
         self.graph = graph
         self.signer = signer
@@ -88,6 +89,8 @@ class Keeper:
         """By source: payments that are open, and how long the oldest has been, seconds."""
         self._store = store
         self._targets = targets
+        self._far = [(target, asyncio.Event()) for target in far]
+        """Places elsewhere, each brought up to date at its own pace."""
         self._clock = clock
         self._ids = ids
         self._title = title
@@ -262,6 +265,21 @@ class Keeper:
                     await asyncio.to_thread(target.tidy)
                 except (OSError, HoldfastError):
                     _log.exception("the site could not be published", target=type(target).__name__)
+            for _, fresh in self._far:
+                fresh.set()
+
+    async def _bring(self, target: Target, fresh: asyncio.Event) -> None:
+        """Bring the newest site to a place elsewhere, until cancelled. One that fails is tried again."""
+        while True:
+            await fresh.wait()
+            fresh.clear()
+            try:
+                await asyncio.to_thread(target.publish, self.files)
+                await asyncio.to_thread(target.tidy)
+            except (OSError, HoldfastError) as error:
+                _log.warning(
+                    "a place elsewhere has an old site", target=type(target).__name__, why=str(error)
+                )
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -269,6 +287,8 @@ class Keeper:
             group.create_task(self._watch())
             group.create_task(self._show())
             group.create_task(self._keep())
+            for target, fresh in self._far:
+                group.create_task(self._bring(target, fresh))
 
     async def _watch(self) -> None:
         while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 from collections.abc import Callable, Sequence
@@ -31,6 +32,7 @@ from holdfast.status.subscriptions.roll import Roll
 from holdfast.status.subscriptions.sender import Sender, Tally
 from holdfast.status.subscriptions.wishes import Kind
 from holdfast.status.target import Folder
+from holdfast.status.targets.places import make
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ async def serve(place: Place, settings: Settings, *, ready: Callable[[int, str],
     keeper = Keeper(
         store, settings.graph(), signer, folders, clock, IdSource(clock.now_ms),
         title=settings.title, url=url, official=settings.official_for(url), policy=settings.maintenance,
-        mail=settings.mail is not None,
+        mail=settings.mail is not None, far=[make(each, os.environ) for each in settings.target],
     )  # fmt: skip
     links = Links.kept(place.folder / "links.key", url)
     roll = Roll(place.folder / "subscribers.sqlite3")

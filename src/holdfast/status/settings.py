@@ -15,6 +15,8 @@ payment = { payer = "pyr_…", asset = "CNY", amount_minor = 1 }
 key_variable = "PROBE_KEY"              the environment's variable that holds the API key
 [maintenance]                           how windows are planned: zone, leads, reminders, busy days
 zone = "Asia/Shanghai"
+[[target]]                              further places: s3, sftp, git (holdfast.status.targets)
+kind = "s3"
 [mail]                                  the server that takes our letters; without it nobody gets any
 host = "smtp.example.org"
 sender = "status@example.org"
@@ -38,6 +40,7 @@ from holdfast.status.maintenance.lead import Policy
 from holdfast.status.model import Component
 from holdfast.status.notices.genuine import Official
 from holdfast.status.subscriptions.channels import MailSettings
+from holdfast.status.targets.settings import TargetSettings
 
 
 class SettingsInvalid(Refused):
@@ -79,6 +82,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     probe: Annotated[tuple[Probe, ...], msgspec.Meta(max_length=500)] = ()
     maintenance: Policy = Policy()
     mail: MailSettings | None = None
+    target: Annotated[tuple[TargetSettings, ...], msgspec.Meta(max_length=20)] = ()
     webhooks_private: bool = False
     """Whether webhooks may be sent to addresses inside the house."""
 
