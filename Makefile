@@ -47,9 +47,9 @@ reference: schema ## Write again what docs/reference takes from the code
 schema: setup ## Write again the schema that the migrations make
 	@$(BIN)/python scripts/schema
 
-bench: bench-ledger bench-routing bench-api bench-detect bench-eta bench-publish ## Run every benchmark
+bench: bench-ledger bench-routing bench-api bench-detect bench-eta bench-publish bench-notify ## Run every benchmark
 
-bench-%: setup ## Run one benchmark: bench-ledger, -routing, -api, -detect, -eta, -publish
+bench-%: setup ## Run one benchmark: bench-ledger, -routing, -api, -detect, -eta, -publish, -notify
 	@mkdir -p build/bench && $(BIN)/python -m bench.$* $(ARGS)
 
 lock: $(UV) ## Pin the requirements again
