@@ -26,8 +26,8 @@ from holdfast.status.outcomes import Count
 from holdfast.status.store import Store
 from holdfast.status.subscriptions.channels import Mail, MailSettings
 from holdfast.status.subscriptions.links import Links
-from holdfast.status.subscriptions.roll import Roll
 from holdfast.status.subscriptions.sender import Sender
+from holdfast.status.subscriptions.store import Roll
 from holdfast.status.subscriptions.wishes import Wishes
 
 TICK_S = 0.5
@@ -89,7 +89,7 @@ def main() -> None:
         roll.close()
         mail = MailSettings("127.0.0.1", "status@example.org", port, "none", connections=8)
         alone = _watched(time.perf_counter() + (2 if options.quick else 20), None, many)
-        sender = Sender(folder, lambda: [Mail(mail, None, "Wallet", links)], clock)
+        sender = Sender(folder, lambda: [Mail(mail, None, "Wallet", links, clock)], clock)
         sender.start()
         store = Store(folder / "status.sqlite3")
         store.add_notices([("upd_1", msgspec.json.encode(_notice()))])

@@ -18,7 +18,7 @@ _SQL = re.compile(
     r"|(create|alter|drop)\s+(table|index|schema|database)\b)",
     re.IGNORECASE | re.DOTALL,
 )
-_STORE = re.compile(r"^(platform/|(domains/\w+|sandbox|status)/store)")
+_STORE = re.compile(r"^(platform/|(domains/\w+|sandbox|status|status/subscriptions)/store)")
 _CLOCKS = {
     "time.time",
     "time.time_ns",

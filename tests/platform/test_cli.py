@@ -14,7 +14,10 @@ from holdfast.cli import COMMANDS
 from holdfast.cli.reference import render
 
 ROOT = Path(__file__).parents[2]
-SHARED = {"__init__", "options", "machine", "reference", "transfer_lines", "transfer_state"}
+SHARED = {
+    "__init__", "options", "machine", "reference", "transfer_lines", "transfer_state", "status_call",
+    "status_plan",
+}  # fmt: skip
 
 
 def holdfast(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

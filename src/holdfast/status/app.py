@@ -22,7 +22,7 @@ from holdfast.status.desks.windows import Windows
 from holdfast.status.keeper import Keeper
 from holdfast.status.maintenance.book import MaintenanceNotFound, SecondPersonNeeded
 from holdfast.status.subscriptions.links import LinkWrong
-from holdfast.status.subscriptions.roll import SubscribersFull
+from holdfast.status.subscriptions.store import SubscribersFull
 
 _log: Final = logger(__name__)
 _PAGE_HEADERS: Final = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -108,6 +108,19 @@ class Numbered(msgspec.Struct, frozen=True, tag="numbered"):
     numbers: tuple[Numbers, ...]
 
 
+class Evidenced(msgspec.Struct, frozen=True, tag="evidenced"):
+    """People told what regulators ask; all of it, the latest counts."""
+
+    id: str
+    evidence: dict[str, Any]
+
+
+class Drained(msgspec.Struct, frozen=True, tag="drained"):
+    """The last payment that waited through an incident was done."""
+
+    id: str
+
+
 class Declared(msgspec.Struct, frozen=True, tag="declared"):
     """An operator says how a component stands, whatever is measured."""
 
@@ -123,7 +136,7 @@ class Measured(msgspec.Struct, frozen=True, tag="measured"):
     share_failing: float | None = None
 
 
-Said = Opened | Told | Corrected | Estimated | Merged | Numbered | Declared | Measured
+Said = Opened | Told | Corrected | Estimated | Merged | Numbered | Evidenced | Drained | Declared | Measured
 """Facts of incidents and of how things stand."""
 Fact = Said | book.Fact
 
@@ -229,6 +242,12 @@ class Board:
         elif isinstance(fact, Numbered):
             one = self.incidents[fact.id]
             self.incidents[fact.id] = msgspec.structs.replace(one, numbers=fact.numbers)
+        elif isinstance(fact, Evidenced):
+            one = self.incident(fact.id)
+            self.incidents[fact.id] = msgspec.structs.replace(one, evidenced=fact.evidence)
+        elif isinstance(fact, Drained):
+            one = self.incidents[fact.id]
+            self.incidents[fact.id] = msgspec.structs.replace(one, drained_at=entry.at)
         elif isinstance(fact, Merged):
             self._merge(fact, entry)
         elif isinstance(fact, Declared):

@@ -19,7 +19,7 @@ from holdfast.base.ids import IdSource, public
 from holdfast.platform.log import logger
 from holdfast.platform.outcomes import Report
 from holdfast.status import forecast, trends, uptime
-from holdfast.status.board import Board, Entry, Fact, Numbered
+from holdfast.status.board import Board, Drained, Entry, Fact, Numbered, Opened
 from holdfast.status.detector import MEASURED, Detector
 from holdfast.status.graph import Graph
 from holdfast.status.maintenance.conflicts import BUDGET_DAYS
@@ -53,6 +53,10 @@ SOURCES_MAX: Final = 1_000
 """Processes of the wallet whose reports are told apart."""
 RECUR_S: Final = 3_600.0
 """How often it is looked whether windows of a series are to be planned."""
+HEARD: Final = timedelta(seconds=10)
+"""What waits is known when a report is no older; and it is looked at no sooner after an end."""
+DRAIN_MAX: Final = timedelta(days=30)
+"""So long after its end, what waited through an incident is looked for."""
 SCHEDULE: Final = "schedule"
 """Who says what the plan says."""
 _DAY_S: Final = 86_400
@@ -107,13 +111,27 @@ class Keeper:
         self._numbers: dict[str, int] = {}
         self._counts: list[Count] = []
         self._probes: list[Probed] = []
-        self._uncounted = {one.id for one in self.board.incidents.values() if one.open}
-        """Incidents of which it is not counted yet what happened."""
+        self._heard_at = datetime.min.replace(tzinfo=UTC)
         self._changed = asyncio.Event()
         self._publishing = asyncio.Lock()
         self._trends = Trends(graph)
-        day_s = clock.now().timestamp() - _DAY_S
-        self._trends.take(store.counts(int(day_s)), store.probes(day_s))
+        self._uncounted: set[str] = set()
+        """Incidents of which it is not counted yet what happened."""
+        self._undrained: dict[str, datetime] = {}
+        """Incidents that are over, and when, of which something may still wait."""
+        self._recall()
+
+    def _recall(self) -> None:
+        """Take up what was left when the service last ended."""
+        now = self._clock.now()
+        day_s = now.timestamp() - _DAY_S
+        self._trends.take(self._store.counts(int(day_s)), self._store.probes(day_s))
+        for one in self.board.incidents.values():
+            over_at = one.resolved_at
+            if one.open:
+                self._uncounted.add(one.id)
+            elif over_at is not None and one.drained_at is None and now - over_at < DRAIN_MAX:
+                self._undrained[one.id] = over_at
         self.archive.take(self.view())
 
     def now(self) -> datetime:
@@ -133,6 +151,8 @@ class Keeper:
         self._store.add(*entries)
         for entry in entries:
             self.board.take(entry)
+            if isinstance(entry.fact, Opened):
+                self._uncounted.add(entry.fact.id)
         if self.archive.take(self.view()):
             self.told()
         self._changed.set()
@@ -153,6 +173,7 @@ class Keeper:
         ]
         self._detector.heard(self._clock.now())
         if report.waiting is not None:
+            self._heard_at = self._clock.now()
             self.waiting[report.source] = (report.waiting, report.oldest_s or 0.0)
         return True
 
@@ -178,6 +199,8 @@ class Keeper:
             self.add(MEASURED, *estimates)
         if numbered := self._numbered(now):
             self.add(MEASURED, *numbered)
+        if drained := self._drained(now):
+            self.add(MEASURED, *drained)
 
     def _numbered(self, now: datetime) -> list[Numbered]:
         """Count what happened during incidents that just ended, while it is still kept."""
@@ -187,13 +210,25 @@ class Keeper:
             if one.open or one.resolved_at is None:
                 continue
             self._uncounted.discard(id_)
+            self._undrained[id_] = one.resolved_at
             from_s, to_s = one.started_at.timestamp() - 60, one.resolved_at.timestamp() + 60
             if to_s - from_s <= COUNTS_KEEP_DAYS * _DAY_S:
                 touched = dict.fromkeys(period.component for period in one.periods)
-                counts = self._store.counts(int(from_s), int(min(to_s, now.timestamp())))
+                counts = self._store.counts(int(from_s), int(min(to_s, now.timestamp())) + 1)
                 facts.append(Numbered(id_, trends.during(self.graph, touched, counts, from_s, to_s)))
-        self._uncounted |= {one.id for one in self.board.open}
         return facts
+
+    def _drained(self, now: datetime) -> list[Drained]:
+        """Return the incidents whose backlog is done: nothing that waits began before they were over."""
+        if not self._undrained or not self.waiting or now - self._heard_at > HEARD:
+            return []
+        oldest = now - timedelta(seconds=max((s for many, s in self.waiting.values() if many), default=0.0))
+        found = []
+        for id_, over_at in list(self._undrained.items()):
+            if oldest >= over_at and now - over_at > HEARD:
+                del self._undrained[id_]
+                found.append(Drained(id_))
+        return found
 
     def _maintain(self, now: datetime, counts: list[Count], probes: list[Probed]) -> None:
         """See to the windows of maintenance."""

@@ -7,7 +7,7 @@ out: readers in the field index tables by these very strings.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -152,6 +152,10 @@ class Incident(msgspec.Struct, frozen=True):
     evidence: Evidence | None = None
     merged_into: str | None = None
     numbers: tuple[Numbers, ...] = ()
+    evidenced: dict[str, Any] | None = None
+    """What people told for regulators, besides what was measured."""
+    drained_at: datetime | None = None
+    """When the last payment that waited through it was done."""
     monitoring_at: datetime | None = None
     resolved_at: datetime | None = None
 

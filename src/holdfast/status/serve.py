@@ -12,13 +12,14 @@ from pathlib import Path
 
 from aiohttp import web
 
-from holdfast.base.clock import SystemClock
+from holdfast.base.clock import Clock, SystemClock
 from holdfast.base.ids import IdSource
 from holdfast.platform.processes import check_port
 from holdfast.status import site
 from holdfast.status.access import Doorman
 from holdfast.status.app import make_app
 from holdfast.status.desks.console import Console
+from holdfast.status.desks.regulators import Regulators
 from holdfast.status.desks.subscribers import Subscribers
 from holdfast.status.keeper import Keeper
 from holdfast.status.operators import Operators
@@ -28,8 +29,8 @@ from holdfast.status.settings import Settings
 from holdfast.status.store import Store
 from holdfast.status.subscriptions.channels import Channel, Hooks, Mail, Others
 from holdfast.status.subscriptions.links import Links
-from holdfast.status.subscriptions.roll import Roll
 from holdfast.status.subscriptions.sender import Sender, Tally
+from holdfast.status.subscriptions.store import Roll
 from holdfast.status.subscriptions.wishes import Kind
 from holdfast.status.target import Folder
 from holdfast.status.targets.places import make
@@ -68,7 +69,7 @@ async def serve(place: Place, settings: Settings, *, ready: Callable[[int, str],
     )  # fmt: skip
     links = Links.kept(place.folder / "links.key", url)
     roll = Roll(place.folder / "subscribers.sqlite3")
-    sender = Sender(place.folder, _channels(settings, url, links), clock)
+    sender = Sender(place.folder, _channels(settings, url, links, clock), clock)
     sender.start()
     keeper.told = sender.wake
     await keeper.publish()
@@ -79,8 +80,12 @@ async def serve(place: Place, settings: Settings, *, ready: Callable[[int, str],
         keeper, Doorman(store), roll, links, sender, kinds,
         lambda *said: site.said(keeper.view(), signer.public_key, *said),
     )  # fmt: skip
-    console = Console(keeper, Doorman(store), Operators(store, clock), secure=url.startswith("https://"))
-    app = make_app(keeper, Doorman(store), subscribers, console, metrics=lambda: _sending(sender.tally))
+    operators, secure = Operators(store, clock), url.startswith("https://")
+    console = Console(keeper, Doorman(store), operators, settings.firm, secure=secure)
+    regulators = Regulators(keeper, Doorman(store), settings.firm)
+    app = make_app(
+        keeper, Doorman(store), subscribers, console, regulators, metrics=lambda: _sending(sender.tally)
+    )
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     stop = asyncio.Event()
@@ -106,15 +111,15 @@ async def serve(place: Place, settings: Settings, *, ready: Callable[[int, str],
         store.close()
 
 
-def _channels(settings: Settings, url: str, links: Links) -> Callable[[], Sequence[Channel]]:
+def _channels(settings: Settings, url: str, links: Links, clock: Clock) -> Callable[[], Sequence[Channel]]:
     """Return what makes the channels, in the thread that uses them."""
     password = settings.password()
 
     def make() -> Sequence[Channel]:
         mail: list[Channel] = []
         if settings.mail is not None:
-            mail.append(Mail(settings.mail, password, settings.title, links))
-        hooks = Hooks(url, links, allow_private=settings.webhooks_private)
+            mail.append(Mail(settings.mail, password, settings.title, links, clock))
+        hooks = Hooks(url, links, clock, allow_private=settings.webhooks_private)
         return [*mail, hooks, Others(settings.title, links)]
 
     return make

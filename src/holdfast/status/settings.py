@@ -17,6 +17,8 @@ key_variable = "PROBE_KEY"              the environment's variable that holds th
 zone = "Asia/Shanghai"
 [[target]]                              further places: s3, sftp, git (holdfast.status.targets)
 kind = "s3"
+[firm]                                  who reports to regulators: name, lei, kinds, country, contacts
+name = "Wallet AG"
 [mail]                                  the server that takes our letters; without it nobody gets any
 host = "smtp.example.org"
 sender = "status@example.org"
@@ -39,6 +41,7 @@ from holdfast.status.graph import Graph, default
 from holdfast.status.maintenance.lead import Policy
 from holdfast.status.model import Component
 from holdfast.status.notices.genuine import Official
+from holdfast.status.rules.firm import Firm
 from holdfast.status.subscriptions.channels import MailSettings
 from holdfast.status.targets.settings import TargetSettings
 
@@ -81,6 +84,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     component: Annotated[tuple[Component, ...], msgspec.Meta(max_length=2_000)] = ()
     probe: Annotated[tuple[Probe, ...], msgspec.Meta(max_length=500)] = ()
     maintenance: Policy = Policy()
+    firm: Firm = Firm()
     mail: MailSettings | None = None
     target: Annotated[tuple[TargetSettings, ...], msgspec.Meta(max_length=20)] = ()
     webhooks_private: bool = False

@@ -14,7 +14,7 @@ import pytest
 from standardwebhooks.webhooks import Webhook
 
 from holdfast.status.notices.genuine import check_signed
-from holdfast.status.subscriptions.roll import Roll
+from holdfast.status.subscriptions.store import Roll
 from tests.status.service import Service, service
 from tests.status.subscriptions.receivers import Hooked, Letters, link_in, text_of
 from tests.status.test_service import BREAK

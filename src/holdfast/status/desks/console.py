@@ -18,6 +18,7 @@ from holdfast.status.access import Doorman
 from holdfast.status.board import Declared, Merged
 from holdfast.status.desks.common import Desk, RequestWrong
 from holdfast.status.desks.incidents import IncidentAsked, Incidents, UpdateAsked
+from holdfast.status.desks.regulators import Regulators
 from holdfast.status.desks.windows import ActAsked, WindowAsked, Windows
 from holdfast.status.keeper import Keeper
 from holdfast.status.maintenance.book import Approved
@@ -26,6 +27,10 @@ from holdfast.status.maintenance.plan import KIND_WORDS, RETRY_WORDS
 from holdfast.status.model import STAGES, STANDINGS, Cause
 from holdfast.status.operators import SESSION_S, Operators, Session
 from holdfast.status.postmortem import draft
+from holdfast.status.rules.asked import FIGURES, FLAGS
+from holdfast.status.rules.assessment import GRADES, show
+from holdfast.status.rules.dora_report import SUBMISSIONS
+from holdfast.status.rules.firm import Firm
 from holdfast.status.updates import TEMPLATES
 from holdfast.status.words import TAGS, Tag
 
@@ -45,12 +50,15 @@ _HEADERS: Final = {
 class Console(Desk):
     """The routes."""
 
-    def __init__(self, keeper: Keeper, doorman: Doorman, operators: Operators, *, secure: bool) -> None:
+    def __init__(
+        self, keeper: Keeper, doorman: Doorman, operators: Operators, firm: Firm, *, secure: bool
+    ) -> None:
         super().__init__(keeper, doorman)
         self._operators = operators
         self._secure = secure
         self._incidents = Incidents(keeper, doorman)
         self._windows = Windows(keeper, doorman)
+        self._regulators = Regulators(keeper, doorman, firm)
 
     def routes(self) -> list[web.RouteDef]:
         """Return them."""
@@ -64,6 +72,9 @@ class Console(Desk):
             web.post("/console/incidents/{id}", self.tell),
             web.post("/console/incidents/{id}/merge", self.merge),
             web.post("/console/declare", self.declare),
+            web.get("/console/incidents/{id}/reports", self.reports),
+            web.post("/console/incidents/{id}/reports", self.evidence),
+            web.get("/console/incidents/{id}/dora", self.dora),
             web.get("/console/maintenance", self.windows),
             web.post("/console/maintenance", self.plan),
             web.post("/console/maintenance/{id}", self.act),
@@ -210,6 +221,35 @@ class Console(Desk):
             return self._one(request, id_, 422, error.message)
         return web.HTTPSeeOther(f"/console/incidents/{into}")
 
+    async def reports(self, request: web.Request) -> web.Response:
+        """Show what regulators ask of an incident."""
+        self._session(request)
+        return self._reports(request, request.match_info["id"])
+
+    def _reports(self, request: web.Request, id_: str, status: int = 200, error: str = "") -> web.Response:
+        one = self.keeper.board.incident(id_)
+        return self._page(
+            request, "console_reports.html", status, error=error, one=one,
+            found=self._regulators.assessed(id_),
+            told=one.evidenced or {}, flags=FLAGS, figures=FIGURES, grades=GRADES, show=show,
+            reports={stage: self._regulators.reported(id_, stage) for stage in SUBMISSIONS},
+        )  # fmt: skip
+
+    async def evidence(self, request: web.Request) -> web.StreamResponse:
+        """Keep what people tell for regulators."""
+        by, form = await self._form(request)
+        id_ = request.match_info["id"]
+        try:
+            self._regulators.told(by, id_, _evidence(form))
+        except Refused as error:
+            return self._reports(request, id_, 422, error.message)
+        return web.HTTPSeeOther(f"/console/incidents/{id_}/reports")
+
+    async def dora(self, request: web.Request) -> web.Response:
+        """Give the EU's report as a file."""
+        self._session(request)
+        return self._regulators.report_file(request)
+
     async def declare(self, request: web.Request) -> web.StreamResponse:
         """Say how a component stands."""
         by, form = await self._form(request)
@@ -292,6 +332,23 @@ class Console(Desk):
         except Refused as error:
             return self._planned(request, 422, error.message)
         return web.HTTPSeeOther("/console/maintenance")
+
+
+def _evidence(form: Any) -> dict[str, Any]:  # noqa: ANN401 - a multi-dict of the framework
+    """Read what people tell; what is left open is taken back. Raises: `RequestWrong`."""
+    found: dict[str, Any] = {}
+    for name in FLAGS:
+        found[name] = {"yes": True, "no": False}.get(str(form.get(name, "")))
+    for name in FIGURES:
+        text = str(form.get(name, "")).strip()
+        if text and not text.isdecimal():
+            raise RequestWrong(f"{text[:20]!r} is not a whole number.")
+        found[name] = (
+            {"value": int(text), "estimated": form.get(name + "_estimated") == "yes"} if text else None
+        )
+    countries = str(form.get("countries", "")).replace(",", " ").upper().split()
+    found["countries"] = countries or None
+    return found
 
 
 def _same_origin(request: web.Request) -> None:

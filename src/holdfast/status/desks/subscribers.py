@@ -5,7 +5,6 @@ What is answered to somebody who asks is the same whether an address is known or
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Annotated, Any, Final, get_args
 
@@ -18,8 +17,8 @@ from holdfast.status.desks.common import Desk, RequestWrong, answer
 from holdfast.status.keeper import Keeper
 from holdfast.status.model import Cause
 from holdfast.status.subscriptions.links import Links, LinkWrong, Purpose
-from holdfast.status.subscriptions.roll import Roll
 from holdfast.status.subscriptions.sender import Sender
+from holdfast.status.subscriptions.store import Roll
 from holdfast.status.subscriptions.wishes import Digest, Kind, Rank, Wishes, WishesInvalid, check_address
 from holdfast.status.words import TAGS, Tag, Words
 
@@ -121,7 +120,7 @@ class Subscribers(Desk):
             raise ChannelMissing
 
     def _paced(self) -> None:
-        minute = int(time.monotonic() // 60)
+        minute = int(self.keeper.now().timestamp() // 60)
         if minute != self._minute:
             self._minute, self._asked = minute, 0
         self._asked += 1

@@ -79,10 +79,9 @@ def works(day: date, countries: Sequence[str]) -> bool:
 @lru_cache(maxsize=64)
 def calendar(country: str) -> holidays.HolidayBase:
     """Return the public holidays of a country. Raises: `ValueError`."""
-    try:
-        return holidays.country_holidays(country)
-    except (NotImplementedError, KeyError):
-        raise ValueError(f"The holidays of {country!r} are not known.") from None
+    if country not in holidays.list_supported_countries():
+        raise ValueError(f"The holidays of {country!r} are not known.")
+    return holidays.country_holidays(country)
 
 
 def before(starts_at: datetime, working_days: int, countries: Sequence[str], zone: ZoneInfo) -> datetime:

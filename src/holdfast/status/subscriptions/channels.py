@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from email.message import EmailMessage
 from email.utils import format_datetime
 from typing import Annotated, Any, Final, Literal, Protocol
@@ -16,13 +16,14 @@ import apprise
 import msgspec
 from standardwebhooks.webhooks import Webhook
 
+from holdfast.base.clock import Clock
 from holdfast.base.errors import HoldfastError
 from holdfast.base.secret import Secret
 from holdfast.platform.http import HttpClient
 from holdfast.platform.log import logger
 from holdfast.status.notices.archive import Written
 from holdfast.status.subscriptions.links import Links
-from holdfast.status.subscriptions.roll import Subscriber
+from holdfast.status.subscriptions.store import Subscriber
 from holdfast.status.subscriptions.wishes import Kind
 from holdfast.status.words import Tag, Words
 
@@ -104,7 +105,10 @@ class Mail:
 
     kind: Kind = "email"
 
-    def __init__(self, settings: MailSettings, password: Secret | None, title: str, links: Links) -> None:
+    def __init__(
+        self, settings: MailSettings, password: Secret | None, title: str, links: Links, clock: Clock
+    ) -> None:
+        self._clock = clock
         self.at_once = settings.connections
         self._settings = settings
         self._password = password
@@ -156,7 +160,7 @@ class Mail:
         message["From"] = self._settings.sender
         message["To"] = parcel.to.address
         message["Subject"] = subject
-        message["Date"] = format_datetime(datetime.now(UTC))
+        message["Date"] = format_datetime(self._clock.now().astimezone(UTC))
         message["Auto-Submitted"] = "auto-generated"
         last = parcel.notices[-1].id if parcel.notices else "confirm"
         message["Message-ID"] = f"<{last}.{parcel.to.id}@{self._settings.sender.rpartition('@')[2]}>"
@@ -179,7 +183,8 @@ class Hooks:
     kind: Kind = "webhook"
     at_once = 50
 
-    def __init__(self, url: str, links: Links, *, allow_private: bool = False) -> None:
+    def __init__(self, url: str, links: Links, clock: Clock, *, allow_private: bool = False) -> None:
+        self._clock = clock
         self._client: HttpClient | None = None
         self._url = url
         self._links = links
@@ -213,7 +218,7 @@ class Hooks:
 
     async def _post(self, client: HttpClient, to: Subscriber, id_: str, body: dict[str, Any]) -> Outcome:
         content = msgspec.json.encode(body)
-        now = datetime.now(UTC)
+        now = self._clock.now()
         headers = {
             "content-type": "application/json",
             "user-agent": "holdfast-status",

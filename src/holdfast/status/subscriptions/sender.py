@@ -22,7 +22,7 @@ from holdfast.platform.log import logger
 from holdfast.status.notices.archive import Written
 from holdfast.status.store import Store
 from holdfast.status.subscriptions.channels import Channel, ChannelDown, Outcome, Parcel
-from holdfast.status.subscriptions.roll import CONFIRM, Held, Roll, Subscriber
+from holdfast.status.subscriptions.store import CONFIRM, Held, Roll, Subscriber
 
 _log: Final = logger(__name__)
 PAGE: Final = 500

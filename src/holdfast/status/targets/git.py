@@ -219,7 +219,11 @@ def _fetched(repository: Repo, client: GitClient, path: str, sha: ObjectID) -> o
         with Repo(path) as other:
             return other[sha]
     memory = MemoryRepo()
-    client.fetch(path.encode(), memory, determine_wants=lambda _refs, _depth=None: [sha], depth=1)
+
+    def wants(_refs: Mapping[Ref, ObjectID], depth: int | None = None) -> list[ObjectID]:  # noqa: ARG001
+        return [sha]
+
+    client.fetch(path.encode(), memory, determine_wants=wants, depth=1)  # type: ignore[arg-type]
     return memory[sha]
 
 
