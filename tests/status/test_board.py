@@ -18,6 +18,7 @@ from holdfast.status.board import (
     Measured,
     Merged,
     PeriodInvalid,
+    Split,
     Told,
 )
 from holdfast.status.model import Period, Stage, Standing
@@ -140,3 +141,21 @@ def test_a_postmortem_can_follow_the_end_and_updates_have_a_bound() -> None:
         board.take(Entry(later(hours=1), "alice", told("postmortem")))
     with pytest.raises(IncidentOver):
         board.check(told("postmortem"), NOON, "alice")
+
+
+def test_what_turns_out_to_be_two_incidents_is_told_of_apart_and_nothing_is_lost() -> None:
+    both: dict[str, Standing] = {"north": "major_outage", "ledger": "partial_outage"}
+    board = board_of((NOON, "alice", opened(components=both)))
+    name = Words("Accounts are slow", "账户变慢")
+    for components in ((), ("north", "ledger"), ("south",)):
+        with pytest.raises(PeriodInvalid):
+            board.check(Split("inc_1", "inc_2", name, components, "u", "v"), NOON, "alice")
+    board.take(Entry(later(minutes=5), "bob", Split("inc_1", "inc_2", name, ("ledger",), "u", "v")))
+    one, two = board.incident("inc_1"), board.incident("inc_2")
+    assert [period.component for period in one.periods] == ["north"]
+    assert [(p.component, p.start_at) for p in two.periods] == [("ledger", NOON)]
+    assert (two.started_at, two.created_at, two.stage) == (NOON, later(minutes=5), "investigating")
+    assert "Accounts are slow" in one.updates[-1].body.en
+    assert board.own("ledger") == "partial_outage"
+    board.take(Entry(later(minutes=9), "bob", told("resolved", "inc_2")))
+    assert (board.own("ledger"), board.own("north")) == ("operational", "major_outage")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import axe_playwright_python
@@ -61,6 +64,28 @@ def test_each_page_fits_its_screen_and_can_be_read_by_everybody(
     page.evaluate(AXE.read_text())
     found = page.evaluate("() => axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'wcag22aa']})")
     assert [(each["id"], [n["html"][:200] for n in each["nodes"]]) for each in found["violations"]] == []
+
+
+def test_a_merchant_shows_our_banner_only_while_something_is_wrong(
+    browser: Browser, broken: tuple[Service, str], tmp_path: Path
+) -> None:
+    one, _ = broken
+    shop = tmp_path / "shop.html"
+    shop.write_text(f'<h1>Shop</h1><iframe src="{one.url}/banner.html" title="Status"></iframe>')
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page = opened(browser, f"http://127.0.0.1:{server.server_port}/shop.html", PHONE)
+        banner = page.frame_locator("iframe").locator("body")
+        assert "Pay by card: Slower, or fails now and then" in banner.inner_text()
+        server.shutdown()
+    quiet = tmp_path / "well"
+    quiet.mkdir()
+    with service(quiet) as well:
+        content, headers = well.ask("GET", "/zh/banner.html")[1], well.ask("GET", "/zh/banner.html")[2]
+        assert b"role=" not in content
+        assert "frame-ancestors *" in headers["Content-Security-Policy"]
+        assert "frame-ancestors 'none'" in well.ask("GET", "/")[2]["Content-Security-Policy"]
 
 
 def test_the_page_says_everything_without_a_script(browser: Browser, broken: tuple[Service, str]) -> None:

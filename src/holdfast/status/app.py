@@ -151,6 +151,9 @@ class _Public(Desk):
         headers: dict[str, Any] = dict(_PAGE_HEADERS)
         if path.endswith(".html"):
             headers |= _HTML_HEADERS
+        if path.endswith("banner.html"):
+            policy = headers["Content-Security-Policy"].replace("frame-ancestors 'none'", "frame-ancestors *")
+            headers["Content-Security-Policy"] = policy
         return web.Response(
             body=content, headers=headers | {"Content-Type": kind or "application/octet-stream"}
         )

@@ -101,6 +101,18 @@ class Merged(msgspec.Struct, frozen=True, tag="merged"):
     update: str
 
 
+class Split(msgspec.Struct, frozen=True, tag="split"):
+    """Some of what an incident touches turned out to be another one, from now on told of apart."""
+
+    id: str
+    into: str
+    """Id of the new incident."""
+    name: Words
+    components: tuple[str, ...]
+    update: str
+    other_update: str
+
+
 class Numbered(msgspec.Struct, frozen=True, tag="numbered"):
     """It was counted what happened during an incident that is over."""
 
@@ -136,7 +148,19 @@ class Measured(msgspec.Struct, frozen=True, tag="measured"):
     share_failing: float | None = None
 
 
-Said = Opened | Told | Corrected | Estimated | Merged | Numbered | Evidenced | Drained | Declared | Measured
+Said = (
+    Opened
+    | Told
+    | Corrected
+    | Estimated
+    | Merged
+    | Split
+    | Numbered
+    | Evidenced
+    | Drained
+    | Declared
+    | Measured
+)
 """Facts of incidents and of how things stand."""
 Fact = Said | book.Fact
 
@@ -201,6 +225,15 @@ class Board:
                 raise IncidentOver("Only two incidents that go on can be merged.")
         elif isinstance(fact, Corrected):
             self._check_correction(fact)
+        elif isinstance(fact, Split):
+            one = self.incident(fact.id)
+            touched = {period.component for period in one.periods}
+            if not one.open:
+                raise IncidentOver("Only an incident that goes on can be split.")
+            if not set(fact.components) < touched or not fact.components:
+                raise PeriodInvalid(
+                    "Some of what the incident touches goes into the new one, and some stays."
+                )
 
     def _check_correction(self, fact: Corrected) -> None:
         one = self.incident(fact.id)
@@ -239,6 +272,8 @@ class Board:
         elif isinstance(fact, Estimated):
             one = self.incidents[fact.id]
             self.incidents[fact.id] = msgspec.structs.replace(one, estimates=(*one.estimates, fact.given))
+        elif isinstance(fact, Split):
+            self._split(fact, entry)
         elif isinstance(fact, Numbered):
             one = self.incidents[fact.id]
             self.incidents[fact.id] = msgspec.structs.replace(one, numbers=fact.numbers)
@@ -270,6 +305,22 @@ class Board:
             periods=tuple(_closed(period, entry.at) for period in part.periods),
         )
         self.incidents[whole.id] = msgspec.structs.replace(whole, periods=(*whole.periods, *moved))
+
+    def _split(self, fact: Split, entry: Entry) -> None:
+        whole = self.incidents[fact.id]
+        gone = tuple(period for period in whole.periods if period.component in fact.components)
+        said = Words(f"Told of apart from now on: {fact.name.en}", f"另行通报：{fact.name.say('zh-CN')}")
+        from_ = Words(f"It was part of: {whole.name.en}", f"原属于：{whole.name.say('zh-CN')}")
+        self.incidents[whole.id] = msgspec.structs.replace(
+            whole,
+            periods=tuple(period for period in whole.periods if period not in gone),
+            updates=(*whole.updates, Update(fact.update, whole.stage, said, entry.at, entry.by)),
+        )
+        first = Update(fact.other_update, whole.stage, from_, entry.at, entry.by)
+        start = min(period.start_at for period in gone)
+        self.incidents[fact.into] = Incident(
+            fact.into, fact.name, whole.cause, start, entry.at, (first,), gone
+        )
 
     def own(self, component: str) -> Standing:
         """Return how a component stands by itself: the worse of what is measured and what is said.

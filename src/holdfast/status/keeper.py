@@ -19,7 +19,7 @@ from holdfast.base.ids import IdSource, public
 from holdfast.platform.log import logger
 from holdfast.platform.outcomes import Report
 from holdfast.status import forecast, trends, uptime
-from holdfast.status.board import Board, Drained, Entry, Fact, Numbered, Opened
+from holdfast.status.board import Board, Drained, Entry, Fact, Numbered, Opened, Split
 from holdfast.status.detector import MEASURED, Detector
 from holdfast.status.graph import Graph
 from holdfast.status.maintenance.conflicts import BUDGET_DAYS
@@ -153,6 +153,8 @@ class Keeper:
             self.board.take(entry)
             if isinstance(entry.fact, Opened):
                 self._uncounted.add(entry.fact.id)
+            elif isinstance(entry.fact, Split):
+                self._uncounted.add(entry.fact.into)
         if self.archive.take(self.view()):
             self.told()
         self._changed.set()

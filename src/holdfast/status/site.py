@@ -91,6 +91,10 @@ class Site:
                 rows=rows, open=view.board.open, newest=newest[:5], unmeasured=unmeasured,
                 valid_until=view.at + FRESH_FOR, planned=view.board.maintenance.public,
             ),
+            "banner.html": _render(
+                "banner.html", tag, **values, path="banner.html", headline=HEADLINES[overall],
+                overall=overall, rows=[row for row in rows if row["one"].kind == "capability"],
+            ),
             "history.html": _render(
                 "history.html", tag, **values, path="history.html", months=_months(newest),
                 record=forecast.so_far(view.board),

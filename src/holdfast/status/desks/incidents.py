@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 
 from holdfast.platform.outcomes import Answer, Report
-from holdfast.status.board import Corrected, Declared, Merged, Opened, Told
+from holdfast.status.board import Corrected, Declared, Merged, Opened, Split, Told
 from holdfast.status.desks.common import Desk, Reason, RequestWrong, Spoken, answer
 from holdfast.status.model import Cause, Period, Stage, Standing
 from holdfast.status.postmortem import draft
@@ -53,6 +53,13 @@ class MergeAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     into: str
 
 
+class SplitAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What of an incident is told of apart, and its name."""
+
+    name: Spoken
+    components: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=100)]
+
+
 class DeclaredAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a component stands, as operators say."""
 
@@ -73,6 +80,7 @@ class Incidents(Desk):
             web.get("/v1/incidents/{id}/postmortem", self.postmortem),
             web.post("/v1/incidents/{id}/periods", self.correct),
             web.post("/v1/incidents/{id}/merge", self.merge),
+            web.post("/v1/incidents/{id}/split", self.split),
             web.put("/v1/components/{id}/declared", self.declare),
         ]
 
@@ -152,6 +160,15 @@ class Incidents(Desk):
         id_ = request.match_info["id"]
         self.keeper.add(by, Merged(id_, asked.into, self.keeper.new_id("upd")))
         return self._shown(asked.into)
+
+    async def split(self, request: web.Request) -> web.Response:
+        """Tell of some of what an incident touches apart, as a new incident."""
+        by, id_ = self.who(request), request.match_info["id"]
+        asked = await self.read(request, SplitAsked)
+        new, keeper = self.keeper.new_id("inc"), self.keeper
+        updates = keeper.new_id("upd"), keeper.new_id("upd")
+        keeper.add(by, Split(id_, new, asked.name.words(), asked.components, *updates))
+        return self._shown(new, 201)
 
     async def declare(self, request: web.Request) -> web.Response:
         """Say how a component stands."""
