@@ -15,23 +15,23 @@ _UNKNOWN = Words("not known", "未知")
 
 
 class Bars:
-    """Draws bars; those of a component whose days did not change are kept."""
+    """Draws bars; those of days that are over are kept while they stay as they were."""
 
     def __init__(self) -> None:
         self._kept: dict[tuple[str, Tag], tuple[Sequence[Day], Markup]] = {}
 
     def drawn(self, component: str, name: str, days: Sequence[Day], tag: Tag) -> Markup:
         """Return the bars of a component."""
+        past = days[:-1]
         kept = self._kept.get((component, tag))
-        if kept is not None and kept[0] == days:
-            return kept[1]
-        bars = Markup("").join(_bar(place, day, tag) for place, day in enumerate(days))
-        head = Markup(
-            '<svg class="bars" viewBox="0 0 450 32" preserveAspectRatio="none" role="img" aria-label="%s">'
-        )
-        made = head % (_LABEL.say(tag) % name) + bars + Markup("</svg>")
-        self._kept[component, tag] = (days, made)
-        return made
+        if kept is None or kept[0] != past:
+            bars = Markup("").join(_bar(place, day, tag) for place, day in enumerate(past))
+            head = Markup(
+                '<svg class="bars" viewBox="0 0 450 32" preserveAspectRatio="none" role="img" '
+                'aria-label="%s">'
+            )
+            kept = self._kept[component, tag] = (past, head % (_LABEL.say(tag) % name) + bars)
+        return kept[1] + _bar(len(past), days[-1], tag) + Markup("</svg>")
 
 
 def _bar(place: int, day: Day, tag: Tag) -> Markup:

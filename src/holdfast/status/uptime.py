@@ -60,6 +60,8 @@ class Past:
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         self._derived: dict[frozenset[tuple[str, Standing]], dict[str, Standing]] = {}
+        self._quiet: dict[tuple[datetime, datetime], Day] = {}
+        """Days that are over on which all was well, by their start and that of the service."""
 
     def cuts(self, every: Iterable[Period], from_: datetime, to: datetime) -> dict[str, list[Cut]]:
         """Return by component the spans between two moments in which it did not stand well, in order."""
@@ -105,7 +107,10 @@ class Past:
         today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         starts = [today - number * _DAY for number in range(many - 1, -1, -1)]
         cuts = self.cuts(every, max(starts[0], since), now)
-        quiet = [_day(start, (), now, since) for start in starts]
+        known, self._quiet = self._quiet, {}
+        for start in starts[:-1]:
+            self._quiet[start, since] = known.get((start, since)) or _day(start, (), now, since)
+        quiet = [*self._quiet.values(), _day(starts[-1], (), now, since)]
         return {
             id_: [_day(start, cuts[id_], now, since) for start in starts] if id_ in cuts else quiet
             for id_ in self._graph.components
