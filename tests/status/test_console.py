@@ -186,6 +186,16 @@ def test_an_operator_opens_tells_and_plans_on_a_phone_and_a_second_person_approv
     page.goto(one.url + "/console/maintenance?lang=en")
     sound(page)
     soon = datetime.now(UTC) + timedelta(hours=1)
+    page.fill("#name_en", "Weekly care")
+    page.fill("#body_en", "Ten minutes.")
+    page.fill("#starts_at", f"{soon:%Y-%m-%dT%H:%M}")
+    page.fill("#ends_at", f"{soon + timedelta(minutes=10):%Y-%m-%dT%H:%M}")
+    page.fill("#rule", "FREQ=WEEKLY")
+    page.click("text=Plan it")
+    assert page.locator("article", has_text="Weekly care").count() >= 8
+    page.locator("section", has_text="Again and again").get_by_label("Why it ends").fill("No more of it.")
+    page.click("text=End it")
+    assert page.locator("article", has_text="Weekly care").count() == 0
     page.fill("#name_en", "New lines")
     page.fill("#body_en", "North moves.")
     page.select_option("#component", "north")
@@ -236,3 +246,21 @@ def test_v5_0_0_3_5_1_nothing_changes_without_a_session_or_from_another_site(
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(request, timeout=10)
     assert refused.value.code == 400
+
+
+@pytest.mark.browser
+def test_an_operator_splits_an_incident(browser: Browser, running: tuple[Service, dict[str, str]]) -> None:
+    one, _ = running
+    body = {
+        "name": {"en": "Two things"}, "body": {"en": "We look."},
+        "components": {"south": "major_outage", "harbour": "major_outage"},
+    }  # fmt: skip
+    id_ = one.ask("POST", "/v1/incidents", body, one.token("operator", "carol"))[1]["id"]
+    page = signed_in(browser, running, "bob", "en-GB", 390)
+    page.goto(f"{one.url}/console/incidents/{id_}")
+    sound(page)
+    page.get_by_label("Bank transfers by Harbour").check()
+    page.fill("#split-en", "Harbour alone")
+    page.get_by_role("button", name="Split").click()
+    assert page.inner_text("h1") == "Harbour alone"
+    assert "It was part of: Two things" in page.inner_text("ol.updates")

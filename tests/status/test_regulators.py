@@ -123,7 +123,8 @@ def test_an_operator_gets_classes_deadlines_and_the_report_with_the_wallet_gone(
         assert "Tidepool Payments" in text
         assert one.ask("GET", f"/v1/incidents/{id_}/dora?stage=last", None, alice)[0] == 400
         used = one.ask("GET", "/v1/downtime", None, alice)[1]
-        assert used["north"]["used_s"] > 0
-        assert used["south"]["used_s"] == 0
+        assert used["north"]["now"]["used_s"] == used["north"]["fullest"]["used_s"] > 0
+        assert used["south"]["now"]["used_s"] == 0
+        assert one.ask("GET", "/v1/recurring", None, alice)[1] == []
         for path in ("evidence", "assessments", "dora"):
             assert one.ask("GET", f"/v1/incidents/{id_}/{path}")[0] == 401

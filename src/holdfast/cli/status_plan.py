@@ -77,6 +77,26 @@ def plan(url: str, **given: Any) -> None:  # noqa: ANN401 - options
 
 
 @maintenance.command()
+@_window
+@click.option("--rule", required=True, help="An RRULE (RFC 5545), as FREQ=WEEKLY;BYDAY=TU.")
+@click.option("--zone", default="", help="Zone in which its hours are meant.")
+def recur(url: str, rule: str, zone: str, **given: Any) -> None:  # noqa: ANN401 - options
+    """Plan windows that recur. What speaks against one of them waits for a second person."""
+    asked = _asked(given)
+    del asked["reason"]
+    tell_answer(ask("POST", url, "/v1/maintenance-series", asked | {"rule": rule, "zone": zone}))
+
+
+@maintenance.command("end")
+@url_option
+@click.argument("series", metavar="SERIES")
+@click.option("--reason", required=True, help="What to tell people.")
+def end_series(url: str, series: str, reason: str) -> None:
+    """End windows that recur."""
+    tell_answer(ask("POST", url, f"/v1/maintenance-series/{series}/end", {"reason": reason}))
+
+
+@maintenance.command()
 @url_option
 @click.argument("id_", metavar="ID")
 def approve(url: str, id_: str) -> None:

@@ -11,12 +11,12 @@ out one after the other.
 from __future__ import annotations
 
 import json
-import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from holdfast.platform.sqlite import SqliteFile
 
 _SCHEMA = """
 create table if not exists objects (
@@ -126,30 +126,13 @@ class Movement:
     currency: str
 
 
-class Store:
+class Store(SqliteFile):
     """The file. One process, one thread."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(path, isolation_level=None)
-        self._db.execute("pragma journal_mode=wal")
-        self._db.execute("pragma synchronous=normal")
-        self._db.executescript(_SCHEMA)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._db.close()
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Commit what happens inside, or nothing of it."""
-        self._db.execute("begin immediate")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("rollback")
-            raise
-        self._db.execute("commit")
+        super().__init__(path, durable=False)
+        self._create(_SCHEMA)
 
     def clear(self) -> None:
         """Forget everything, settings and faults included."""

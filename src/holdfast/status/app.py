@@ -5,7 +5,6 @@ The desks (`holdfast.status.desks`) have the API, each its part; here is what ho
 
 from __future__ import annotations
 
-import mimetypes
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
@@ -23,6 +22,7 @@ from holdfast.status.keeper import Keeper
 from holdfast.status.maintenance.book import MaintenanceNotFound, SecondPersonNeeded
 from holdfast.status.subscriptions.links import LinkWrong
 from holdfast.status.subscriptions.store import SubscribersFull
+from holdfast.status.target import content_type
 
 _log: Final = logger(__name__)
 _PAGE_HEADERS: Final = {
@@ -147,24 +147,10 @@ class _Public(Desk):
         content = self.keeper.files.get(path)
         if content is None:
             raise web.HTTPNotFound
-        kind = _KINDS.get(path.rpartition(".")[2]) or mimetypes.guess_type(path)[0]
         headers: dict[str, Any] = dict(_PAGE_HEADERS)
         if path.endswith(".html"):
             headers |= _HTML_HEADERS
         if path.endswith("banner.html"):
             policy = headers["Content-Security-Policy"].replace("frame-ancestors 'none'", "frame-ancestors *")
             headers["Content-Security-Policy"] = policy
-        return web.Response(
-            body=content, headers=headers | {"Content-Type": kind or "application/octet-stream"}
-        )
-
-
-_KINDS: Final = {
-    "html": "text/html; charset=utf-8",
-    "txt": "text/plain; charset=utf-8",
-    "json": "application/json",
-    "atom": "application/atom+xml",
-    "rss": "application/rss+xml",
-    "ics": "text/calendar; charset=utf-8",
-    "svg": "image/svg+xml",
-}
+        return web.Response(body=content, headers=headers | {"Content-Type": content_type(path)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Literal
 
 import msgspec
@@ -28,6 +29,11 @@ class Count(msgspec.Struct, frozen=True):
     succeeded: int
     failed: int
     declined: int
+
+
+def belongs(facts: Mapping[str, str], count: Count) -> bool:
+    """Tell whether outcomes belong to a component with some facts."""
+    return all(getattr(count, name, None) == value for name, value in facts.items())
 
 
 Outcome = Literal["ok", "failed", "unmeasured"]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from holdfast.status.graph import Graph
 from holdfast.status.model import Incident
 from holdfast.status.phrases import CAUSE_WORDS, STAGE_WORDS, STANDING_WORDS
-from holdfast.status.words import Tag, Words
+from holdfast.status.words import Tag, Words, moment
 
 
 def draft(one: Incident, graph: Graph) -> Words:
@@ -19,7 +17,7 @@ def _in(one: Incident, graph: Graph, tag: Tag) -> str:
     zh = tag == "zh-CN"
     colon = "：" if zh else ": "
     end = one.resolved_at
-    span = f"{_at(one.started_at)} – {_at(end) if end else '…'}"
+    span = f"{moment(one.started_at)} – {moment(end) if end else '…'}"
     lasted = (
         f" ({int((end - one.started_at).total_seconds() // 60)} {'分钟' if zh else 'min'})" if end else ""
     )
@@ -38,13 +36,13 @@ def _in(one: Incident, graph: Graph, tag: Tag) -> str:
     for period in one.periods:
         known = graph.components.get(period.component)
         name = known.name.say(tag) if known else period.component
-        until = _at(period.end_at) if period.end_at else "…"
+        until = moment(period.end_at) if period.end_at else "…"
         lines.append(
-            f"- {name}, {STANDING_WORDS[period.standing].say(tag)}, {_at(period.start_at)} – {until}"
+            f"- {name}, {STANDING_WORDS[period.standing].say(tag)}, {moment(period.start_at)} – {until}"
         )
     lines.append(f"{'经过' if zh else 'What happened'}{colon}")
     lines += [
-        f"- {_at(update.at)} {STAGE_WORDS[update.stage].say(tag)}{colon}{update.body.say(tag)}"
+        f"- {moment(update.at)} {STAGE_WORDS[update.stage].say(tag)}{colon}{update.body.say(tag)}"
         for update in one.updates
         if update.stage != "postmortem"
     ]
@@ -55,7 +53,3 @@ def _in(one: Incident, graph: Graph, tag: Tag) -> str:
     open_ends = Words("Root cause: <why>\nWhat we change: <what>", "根本原因：<请填写>\n改进措施：<请填写>")
     lines.append(open_ends.say(tag))
     return "\n".join(lines)
-
-
-def _at(at: datetime) -> str:
-    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -27,7 +27,7 @@ from holdfast.status.notices.letters import MOMENT_WORDS
 from holdfast.status.phrases import CAUSE_WORDS, HEADLINES, STAGE_WORDS, STANDING_WORDS
 from holdfast.status.seal import MANIFEST, Signer
 from holdfast.status.shapes import View
-from holdfast.status.words import NAMES, TAGS, Tag, Words, place
+from holdfast.status.words import NAMES, TAGS, Tag, Words, moment, place
 
 FRESH_FOR: Final = timedelta(minutes=10)
 """How long a page that may change can be believed; the site is published anew at least once a minute."""
@@ -230,7 +230,7 @@ def _environment(tag: Tag) -> Environment:
         "stages": STAGE_WORDS, "causes": CAUSE_WORDS, "states": STATE_WORDS, "moments": MOMENT_WORDS,
         "kinds": KIND_WORDS, "retries": RETRY_WORDS,
     }  # fmt: skip
-    environment.filters |= {"say": say, "moment": _moment, "percent": _percent, "data": _data}
+    environment.filters |= {"say": say, "moment": moment, "percent": _percent, "data": _data}
     environment.filters["since"] = _since(tag)
     return environment
 
@@ -238,10 +238,6 @@ def _environment(tag: Tag) -> Environment:
 def _data(value: object) -> Markup:
     """Write a value as JSON that cannot end the script element that it stands in."""
     return Markup(msgspec.json.encode(value).decode().replace("<", "\\u003c"))  # noqa: S704 - see above
-
-
-def _moment(at: datetime) -> str:
-    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _percent(share: float | None) -> str:

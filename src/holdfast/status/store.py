@@ -11,9 +11,7 @@ Write-ahead log with `synchronous=FULL`: what was acknowledged survives a power 
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -21,6 +19,7 @@ from typing import Final
 import msgspec
 
 from holdfast.base.errors import Refused
+from holdfast.platform.sqlite import SqliteFile
 from holdfast.status.board import Entry
 from holdfast.status.outcomes import Count, Probed
 
@@ -55,39 +54,19 @@ class StoreForeign(Refused):
     code = "status_store_foreign"
 
 
-class Store:
-    """The file. One process, one thread."""
+class Store(SqliteFile):
+    """The file. One connection, of one thread."""
 
     def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(path, isolation_level=None)
-        self._db.execute("pragma journal_mode = wal")
-        self._db.execute("pragma synchronous = full")
-        self._db.execute("pragma busy_timeout = 5000")
+        super().__init__(path, durable=True)
         version = self._db.execute("pragma user_version").fetchone()[0]
         if version not in (0, FORMAT):
             raise StoreForeign(f"{path} has format {version}; this version reads {FORMAT}. Use its version.")
-        with self._at_once():
-            for statement in _SCHEMA.split(";"):
-                self._db.execute(statement)
-            self._db.execute(f"pragma user_version = {FORMAT}")
-
-    def close(self) -> None:
-        """Close the file."""
-        self._db.close()
-
-    @contextmanager
-    def _at_once(self) -> Iterator[None]:
-        self._db.execute("begin immediate")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("rollback")
-            raise
-        self._db.execute("commit")
+        self._create(f"{_SCHEMA} pragma user_version = {FORMAT}")
 
     def add(self, *entries: Entry) -> None:
         """Keep facts, all or none, durably."""
-        with self._at_once():
+        with self.transaction():
             self._db.executemany(
                 "insert into entries (at, entry) values (?, ?)",
                 [(entry.at.isoformat(), _encode(entry)) for entry in entries],
@@ -100,7 +79,7 @@ class Store:
 
     def add_counts(self, counts: Iterable[Count]) -> None:
         """Add outcomes to their buckets."""
-        with self._at_once():
+        with self.transaction():
             self._db.executemany(
                 """insert into counts values (?, ?, ?, ?, ?, ?, ?, ?)
                    on conflict do update set succeeded = succeeded + excluded.succeeded,
@@ -120,7 +99,7 @@ class Store:
 
     def add_probes(self, probes: Iterable[Probed]) -> None:
         """Keep results of probes."""
-        with self._at_once():
+        with self.transaction():
             self._db.executemany(
                 "insert into probes (at_s, target, outcome, took_ms) values (?, ?, ?, ?)",
                 [(p.at_s, p.target, p.outcome, p.took_ms) for p in probes],
@@ -135,7 +114,7 @@ class Store:
 
     def forget(self, *, counts_before_s: int, probes_before_s: float) -> None:
         """Delete what is older than it is kept."""
-        with self._at_once():
+        with self.transaction():
             self._db.execute("delete from counts where bucket_s < ?", (counts_before_s,))
             self._db.execute("delete from probes where at_s < ?", (probes_before_s,))
 
@@ -150,7 +129,7 @@ class Store:
 
     def add_notices(self, notices: Iterable[tuple[str, bytes]]) -> None:
         """Keep notices, by id."""
-        with self._at_once():
+        with self.transaction():
             self._db.executemany("insert into notices (id, notice) values (?, ?)", notices)
 
     def notice_after(self, seq: int) -> tuple[int, bytes] | None:
@@ -176,7 +155,7 @@ class Store:
 
     def put(self, name: str, value: bytes) -> None:
         """Keep a setting."""
-        with self._at_once():
+        with self.transaction():
             self._db.execute(
                 "insert into settings values (?, ?) on conflict do update set value = excluded.value",
                 (name, value),

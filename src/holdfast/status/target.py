@@ -16,6 +16,22 @@ VERSIONS_KEPT: Final = 3
 """Versions that stay, for readers in the middle of one."""
 
 
+_KINDS: Final = {
+    "html": "text/html; charset=utf-8",
+    "txt": "text/plain; charset=utf-8",
+    "json": "application/json",
+    "atom": "application/atom+xml",
+    "rss": "application/rss+xml",
+    "ics": "text/calendar; charset=utf-8",
+    "svg": "image/svg+xml",
+}
+
+
+def content_type(path: str) -> str:
+    """Return the media type of a file of the site."""
+    return _KINDS.get(path.rpartition(".")[2], "application/octet-stream")
+
+
 class Target(Protocol):
     """A place where the site is published."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from holdfast.status.graph import Graph
 from holdfast.status.model import Numbers, Point
-from holdfast.status.outcomes import Count, Probed
+from holdfast.status.outcomes import Count, Probed, belongs
 from holdfast.status.words import Tag, Words
 
 STEP_S: Final = 900
@@ -74,11 +74,6 @@ class Trends:
         """Return the steps of the last day in which something was measured."""
         from_s = now.timestamp() - STEP_S * STEPS
         return [step for step in self._steps.get(component, ()) if step.start_s >= from_s]
-
-
-def belongs(facts: Mapping[str, str], count: Count) -> bool:
-    """Tell whether outcomes belong to a component with some facts."""
-    return all(getattr(count, name, None) == value for name, value in facts.items())
 
 
 def during(

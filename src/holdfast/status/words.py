@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Final, Literal
 
 import msgspec
@@ -28,3 +29,8 @@ class Words(msgspec.Struct, frozen=True):
 def place(tag: Tag, name: str) -> str:
     """Return the path of a page in a language."""
     return name if tag == "en" else f"zh/{name}"
+
+
+def moment(at: datetime) -> str:
+    """Write a moment for people, to the minute: 2026-11-11 12:00 UTC."""
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")

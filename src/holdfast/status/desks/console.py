@@ -17,9 +17,9 @@ from holdfast.status import site
 from holdfast.status.access import Doorman
 from holdfast.status.board import Declared, Merged
 from holdfast.status.desks.common import Desk, RequestWrong
-from holdfast.status.desks.incidents import IncidentAsked, Incidents, UpdateAsked
+from holdfast.status.desks.incidents import IncidentAsked, Incidents, SplitAsked, UpdateAsked
 from holdfast.status.desks.regulators import Regulators
-from holdfast.status.desks.windows import ActAsked, WindowAsked, Windows
+from holdfast.status.desks.windows import ActAsked, NoMoreAsked, SeriesAsked, WindowAsked, Windows
 from holdfast.status.keeper import Keeper
 from holdfast.status.maintenance.book import Approved
 from holdfast.status.maintenance.conflicts import VETO_WORDS, Conflict
@@ -27,7 +27,7 @@ from holdfast.status.maintenance.plan import KIND_WORDS, RETRY_WORDS
 from holdfast.status.model import STAGES, STANDINGS, Cause
 from holdfast.status.operators import SESSION_S, Operators, Session
 from holdfast.status.postmortem import draft
-from holdfast.status.rules.asked import FIGURES, FLAGS
+from holdfast.status.rules.asked import FIGURES, FLAGS, TEXT_CHARS_MAX, TEXTS
 from holdfast.status.rules.assessment import GRADES, show
 from holdfast.status.rules.dora_report import SUBMISSIONS
 from holdfast.status.rules.firm import Firm
@@ -71,6 +71,7 @@ class Console(Desk):
             web.post("/console/incidents", self.open),
             web.post("/console/incidents/{id}", self.tell),
             web.post("/console/incidents/{id}/merge", self.merge),
+            web.post("/console/incidents/{id}/split", self.split),
             web.post("/console/declare", self.declare),
             web.get("/console/incidents/{id}/reports", self.reports),
             web.post("/console/incidents/{id}/reports", self.evidence),
@@ -78,6 +79,7 @@ class Console(Desk):
             web.get("/console/maintenance", self.windows),
             web.post("/console/maintenance", self.plan),
             web.post("/console/maintenance/{id}", self.act),
+            web.post("/console/maintenance-series/{id}", self.end_series),
         ]
 
     def _session(self, request: web.Request) -> Session:
@@ -221,6 +223,17 @@ class Console(Desk):
             return self._one(request, id_, 422, error.message)
         return web.HTTPSeeOther(f"/console/incidents/{into}")
 
+    async def split(self, request: web.Request) -> web.StreamResponse:
+        """Tell of some of what an incident touches apart."""
+        by, form = await self._form(request)
+        id_ = request.match_info["id"]
+        raw = {"name": _spoken(form, "name"), "components": [str(each) for each in form.getall("apart", [])]}
+        try:
+            new = self._incidents.parted(by, id_, _converted(raw, SplitAsked))
+        except Refused as error:
+            return self._one(request, id_, 422, error.message)
+        return web.HTTPSeeOther(f"/console/incidents/{new}")
+
     async def reports(self, request: web.Request) -> web.Response:
         """Show what regulators ask of an incident."""
         self._session(request)
@@ -231,7 +244,7 @@ class Console(Desk):
         return self._page(
             request, "console_reports.html", status, error=error, one=one,
             found=self._regulators.assessed(id_),
-            told=one.evidenced or {}, flags=FLAGS, figures=FIGURES, grades=GRADES, show=show,
+            told=one.evidenced or {}, flags=FLAGS, figures=FIGURES, texts=TEXTS, grades=GRADES, show=show,
             reports={stage: self._regulators.reported(id_, stage) for stage in SUBMISSIONS},
         )  # fmt: skip
 
@@ -280,6 +293,7 @@ class Console(Desk):
         book = self.keeper.board.maintenance
         return self._page(
             request, "console_windows.html", status, error=error, planned=book.live, given=form or {},
+            series=[each for each in book.series.values() if not each.ended],
             against=against, zone=self.keeper.policy.zone, kinds_of=KIND_WORDS, retries_of=RETRY_WORDS,
             vetoes_of=VETO_WORDS,
             past=[one for one in book.every.values() if one.state in ("completed", "cancelled")][-10:],
@@ -300,18 +314,18 @@ class Console(Desk):
                 if not (longest.isdecimal() and cuts.isdecimal()):
                     raise RequestWrong("Cuts and minutes are whole numbers.")
                 effect |= {"cuts": int(cuts), "longest_s": 60 * int(longest)}
-            asked = _converted(
-                {
-                    "name": _spoken(form, "name"),
-                    "body": _spoken(form, "body"),
-                    "effects": [effect],
-                    "starts_at": _local(form, "starts_at", zone),
-                    "ends_at": _local(form, "ends_at", zone),
-                    "retry": str(form.get("retry", "wait")),
-                    "reason": str(form.get("reason", "")),
-                },
-                WindowAsked,
-            )
+            window = {
+                "name": _spoken(form, "name"),
+                "body": _spoken(form, "body"),
+                "effects": [effect],
+                "starts_at": _local(form, "starts_at", zone),
+                "ends_at": _local(form, "ends_at", zone),
+                "retry": str(form.get("retry", "wait")),
+            }
+            if rule := str(form.get("rule", "")).strip():
+                self._windows.recurs(by, _converted({**window, "rule": rule}, SeriesAsked))
+                return web.HTTPSeeOther("/console/maintenance")
+            asked = _converted({**window, "reason": str(form.get("reason", ""))}, WindowAsked)
             against = self._windows.against(asked)
             if against and not asked.reason.strip():
                 return self._planned(request, 422, form=form, against=against)
@@ -333,6 +347,16 @@ class Console(Desk):
             return self._planned(request, 422, error.message)
         return web.HTTPSeeOther("/console/maintenance")
 
+    async def end_series(self, request: web.Request) -> web.StreamResponse:
+        """End windows that recur."""
+        by, form = await self._form(request)
+        asked = {"reason": str(form.get("reason", ""))}
+        try:
+            self._windows.recurs_no_more(by, request.match_info["id"], _converted(asked, NoMoreAsked))
+        except Refused as error:
+            return self._planned(request, 422, error.message)
+        return web.HTTPSeeOther("/console/maintenance")
+
 
 def _evidence(form: Any) -> dict[str, Any]:  # noqa: ANN401 - a multi-dict of the framework
     """Read what people tell; what is left open is taken back. Raises: `RequestWrong`."""
@@ -346,6 +370,8 @@ def _evidence(form: Any) -> dict[str, Any]:  # noqa: ANN401 - a multi-dict of th
         found[name] = (
             {"value": int(text), "estimated": form.get(name + "_estimated") == "yes"} if text else None
         )
+    for name in TEXTS:
+        found[name] = str(form.get(name, "")).strip()[:TEXT_CHARS_MAX] or None
     countries = str(form.get("countries", "")).replace(",", " ").upper().split()
     found["countries"] = countries or None
     return found

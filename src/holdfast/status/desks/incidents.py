@@ -164,11 +164,14 @@ class Incidents(Desk):
     async def split(self, request: web.Request) -> web.Response:
         """Tell of some of what an incident touches apart, as a new incident."""
         by, id_ = self.who(request), request.match_info["id"]
-        asked = await self.read(request, SplitAsked)
+        return self._shown(self.parted(by, id_, await self.read(request, SplitAsked)), 201)
+
+    def parted(self, by: str, id_: str, asked: SplitAsked) -> str:
+        """Split an incident, and return the id of the new one. Raises: as `Board.check`."""
         new, keeper = self.keeper.new_id("inc"), self.keeper
         updates = keeper.new_id("upd"), keeper.new_id("upd")
         keeper.add(by, Split(id_, new, asked.name.words(), asked.components, *updates))
-        return self._shown(new, 201)
+        return new
 
     async def declare(self, request: web.Request) -> web.Response:
         """Say how a component stands."""

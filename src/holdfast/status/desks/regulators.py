@@ -14,9 +14,10 @@ from holdfast.status.keeper import Keeper
 from holdfast.status.rules.assessment import Assessment
 from holdfast.status.rules.dora_pdf import as_pdf
 from holdfast.status.rules.dora_report import SUBMISSIONS, Report, Stage, as_json, fill
-from holdfast.status.rules.downtime import ledger
+from holdfast.status.rules.downtime import ledger, worst
 from holdfast.status.rules.firm import Firm
 from holdfast.status.rules.packs import assess_all
+from holdfast.status.rules.packs.recurring import recurring
 from holdfast.status.words import Tag
 
 ALLOWANCE_S = 4 * 3_600
@@ -39,6 +40,7 @@ class Regulators(Desk):
             web.get("/v1/incidents/{id}/assessments", self.assessments),
             web.get("/v1/incidents/{id}/dora", self.dora),
             web.get("/v1/downtime", self.downtime),
+            web.get("/v1/recurring", self.recurring),
         ]
 
     async def evidence(self, request: web.Request) -> web.Response:
@@ -103,11 +105,21 @@ class Regulators(Desk):
         return fill(record_of(one, self.keeper.board), self._firm, stage, now)
 
     async def downtime(self, request: web.Request) -> web.Response:
-        """Show how much of four hours in twelve months each component has used."""
+        """Show how much of four hours in twelve months each component has used: now, and when it was most."""
         self.who(request)
-        board, now = self.keeper.board, self.keeper.now()
-        found = {id_: ledger(stops(board, [id_]), now, ALLOWANCE_S) for id_ in self.keeper.graph.components}
+        board, now, found = self.keeper.board, self.keeper.now(), {}
+        for id_ in self.keeper.graph.components:
+            past = stops(board, [id_])
+            fullest = worst(past, now, ALLOWANCE_S)
+            found[id_] = {"now": ledger(past, now, ALLOWANCE_S), "fullest": fullest}
         return answer(found)
+
+    async def recurring(self, request: web.Request) -> web.Response:
+        """Show incidents of one root cause, not major each, and how they stand together in the EU."""
+        self.who(request)
+        board = self.keeper.board
+        records = [record_of(one, board) for one in board.incidents.values() if one.evidenced]
+        return answer(recurring(records, self.keeper.now(), self._firm))
 
 
 _PRIVATE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}

@@ -206,7 +206,11 @@ class Windows(Desk):
     async def recur(self, request: web.Request) -> web.Response:
         """Plan windows that recur."""
         by = self.who(request)
-        asked = await self.read(request, SeriesAsked)
+        series = self.recurs(by, await self.read(request, SeriesAsked))
+        return answer({"series": series, "maintenances": self._of_series(series.id)}, 201)
+
+    def recurs(self, by: str, asked: SeriesAsked) -> Series:
+        """Plan windows that recur. Raises: `MaintenanceInvalid`, `ComponentUnknown`."""
         self.known(*(effect.component for effect in asked.effects))
         if asked.starts_at.tzinfo is None or not asked.starts_at < asked.ends_at:
             raise MaintenanceInvalid
@@ -219,12 +223,16 @@ class Windows(Desk):
             raise MaintenanceInvalid("By this rule nothing starts within the next 60 days.")
         self.keeper.add(by, Recurs(series))
         self.keeper.recur()
-        return answer({"series": series, "maintenances": self._of_series(series.id)}, 201)
+        return series
 
     async def end_series(self, request: web.Request) -> web.Response:
         """End a series, and cancel what is planned of it."""
         by, id_ = self.who(request), request.match_info["id"]
-        asked = await self.read(request, NoMoreAsked)
+        self.recurs_no_more(by, id_, await self.read(request, NoMoreAsked))
+        return answer({"series": id_, "ended": True})
+
+    def recurs_no_more(self, by: str, id_: str, asked: NoMoreAsked) -> None:
+        """End a series, and cancel what is planned of it. Raises: `MaintenanceNotFound`."""
         self.keeper.add(by, RecursNoMore(id_))
         for one in self._of_series(id_):
             if one.state in ("proposed", "scheduled"):
@@ -232,7 +240,6 @@ class Windows(Desk):
                 self.keeper.add(
                     by, Stepped(one.id, self.keeper.new_id("ntc"), "cancelled", "cancelled", body)
                 )
-        return answer({"series": id_, "ended": True})
 
     def _of_series(self, id_: str) -> list[Maintenance]:
         return [one for one in self.keeper.board.maintenance.live if one.series == id_]

@@ -9,7 +9,7 @@ from icalendar import Calendar, Event
 
 from holdfast.status.graph import Graph
 from holdfast.status.maintenance.plan import KIND_WORDS, RETRY_WORDS, Maintenance
-from holdfast.status.words import Tag
+from holdfast.status.words import Tag, place
 
 KEPT: Final = timedelta(days=90)
 """Windows that are over stay for so long."""
@@ -52,7 +52,7 @@ def _event(title: str, url: str, one: Maintenance, graph: Graph, tag: Tag) -> Ev
 
 def page(url: str, one: Maintenance, tag: Tag) -> str:
     """Return the address of the page of a window."""
-    return f"{url}/{'zh/' if tag == 'zh-CN' else ''}maintenance/{one.id}.html"
+    return f"{url}/{place(tag, f'maintenance/{one.id}.html')}"
 
 
 def effects(one: Maintenance, graph: Graph, tag: Tag) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from holdfast.status.graph import Graph
 from holdfast.status.maintenance.plan import Maintenance
-from holdfast.status.outcomes import Count, Probed
+from holdfast.status.outcomes import Count, Probed, belongs
 
 Verdict = Literal["well", "bad", "unknown"]
 
@@ -58,7 +58,7 @@ class Checks:
     def _one(self, component: str, seen: _Seen, counts: list[Count], probes: list[Probed]) -> None:
         known = self._graph.components.get(component)
         for count in counts:
-            if known is not None and known.facts and _belongs(known.facts, count):
+            if known is not None and known.facts and belongs(known.facts, count):
                 seen.attempts += count.succeeded + count.failed + count.declined
                 seen.failed += count.failed
         for probe in probes:
@@ -81,7 +81,3 @@ class Checks:
         seen = [self._seen[one.id, c] for c in one.components if (one.id, c) in self._seen]
         attempts, failed = sum(each.attempts for each in seen), sum(each.failed for each in seen)
         return (failed / attempts if attempts else 1.0), attempts
-
-
-def _belongs(facts: dict[str, str], count: Count) -> bool:
-    return all(getattr(count, name, None) == value for name, value in facts.items())

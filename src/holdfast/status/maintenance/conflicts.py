@@ -14,7 +14,8 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from holdfast.status.graph import Graph
-from holdfast.status.maintenance.lead import Policy, calendar, tell_by
+from holdfast.status.holidays import holidays_of
+from holdfast.status.maintenance.lead import Policy, tell_by
 from holdfast.status.maintenance.plan import Effect, Maintenance
 from holdfast.status.model import Standing
 from holdfast.status.words import Words
@@ -115,7 +116,7 @@ def _lead(wanted: Wanted, policy: Policy, zone: ZoneInfo, now: datetime) -> Iter
 def _busy(days: Sequence[date], policy: Policy) -> Iterator[Conflict]:
     for day in days:
         for country in policy.countries:
-            name = calendar(country).get(day)
+            name = holidays_of(country).get(day)
             if name is not None:
                 yield Conflict(
                     "holiday",

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
-from functools import lru_cache
 from typing import Annotated, Final
 from zoneinfo import ZoneInfo
 
-import holidays
 import msgspec
 
+from holdfast.status.holidays import holidays_of
 from holdfast.status.words import Words
 
 _DAY: Final = timedelta(days=1)
@@ -73,15 +72,7 @@ def works(day: date, countries: Sequence[str]) -> bool:
     """Tell whether a day is worked in every one of some countries; with none, Monday to Friday."""
     if not countries:
         return day.weekday() < 5
-    return all(calendar(country).is_working_day(day) for country in countries)
-
-
-@lru_cache(maxsize=64)
-def calendar(country: str) -> holidays.HolidayBase:
-    """Return the public holidays of a country. Raises: `ValueError`."""
-    if country not in holidays.list_supported_countries():
-        raise ValueError(f"The holidays of {country!r} are not known.")
-    return holidays.country_holidays(country)
+    return all(holidays_of(country).is_working_day(day) for country in countries)
 
 
 def before(starts_at: datetime, working_days: int, countries: Sequence[str], zone: ZoneInfo) -> datetime:
@@ -166,4 +157,4 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         self.all_leads()
         self.all_reminders()
         for country in self.countries:
-            calendar(country)
+            holidays_of(country)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
 from holdfast.status.graph import Graph
@@ -13,7 +12,7 @@ from holdfast.status.model import Incident, Update
 from holdfast.status.notices.genuine import code_of
 from holdfast.status.notices.told import Notice
 from holdfast.status.phrases import STAGE_WORDS
-from holdfast.status.words import Tag, Words
+from holdfast.status.words import Tag, Words, moment, place
 
 CAREFUL: Final = Words(
     "We never ask for a password, a one-time code, a card number, or a payment to unlock or refund anything.",
@@ -46,12 +45,12 @@ def letter(title: str, url: str, notice: Notice, graph: Graph, tag: Tag) -> Lett
     name, stage = about.name.say(tag), stage_of(notice).say(tag)
     code = code_of(notice.id)
     if isinstance(about, Incident):
-        page, more = f"{url}/{'zh/' if tag == 'zh-CN' else ''}incidents/{about.id}.html", []
+        page, more = f"{url}/{place(tag, f'incidents/{about.id}.html')}", []
     else:
         page, more = calendar.page(url, about, tag), _plan(about, graph, tag)
     lines = (
         f"{title}: {name}",
-        f"{stage}, {_moment(notice.at)}",
+        f"{stage}, {moment(notice.at)}",
         *(line for line in notice.said.body.say(tag).splitlines() if line.strip()),
         *more,
         CAREFUL.say(tag),
@@ -68,9 +67,5 @@ def stage_of(notice: Notice) -> Words:
 
 
 def _plan(one: Maintenance, graph: Graph, tag: Tag) -> list[str]:
-    when = f"{_moment(one.starts_at)} – {_moment(one.ends_at)}"
+    when = f"{moment(one.starts_at)} – {moment(one.ends_at)}"
     return [when, *calendar.effects(one, graph, tag), RETRY_WORDS[one.retry].say(tag)]
-
-
-def _moment(at: datetime) -> str:
-    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -42,3 +42,10 @@ FIGURES: Final[dict[str, Words]] = {
     "customers_leaked": Words("Customers whose data leaked", "信息泄露涉及客户数"),
 }
 """Fields that are whole numbers, measured or estimated."""
+TEXTS: Final[dict[str, Words]] = {
+    "root_cause": Words(
+        "Root cause in few words (equal words are one cause)", "根本原因（简述，相同表述视为同一原因）"
+    ),
+}
+"""Fields that are texts."""
+TEXT_CHARS_MAX: Final = 200

@@ -7,8 +7,8 @@ from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
-from holidays import country_holidays, list_supported_countries
 
+from holdfast.status.holidays import holidays_of
 from holdfast.status.rules.errors import CountryUnknown, LeiWrong
 from holdfast.status.rules.record import Figure
 
@@ -96,12 +96,10 @@ def works(day: date, firm: Firm) -> bool:
         return False
     if not firm.country:
         return True
-    known = list_supported_countries()
-    if firm.country not in known or (firm.subdivision and firm.subdivision not in known[firm.country]):
-        raise CountryUnknown(
-            f"{firm.country} {firm.subdivision}: no bank holidays are known. Check the code."
-        )
-    return day not in country_holidays(firm.country, subdiv=firm.subdivision or None, years=day.year)
+    try:
+        return day not in holidays_of(firm.country, firm.subdivision)
+    except ValueError as error:
+        raise CountryUnknown(f"{error} Check the code.") from None
 
 
 def moved(due: datetime, firm: Firm) -> datetime:

@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import base64
 import secrets
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -22,6 +20,7 @@ from typing import Final, Literal
 import msgspec
 
 from holdfast.base.errors import Refused
+from holdfast.platform.sqlite import SqliteFile
 from holdfast.status.subscriptions.wishes import Kind, Wishes
 
 SUBSCRIBERS_MAX: Final = 1_000_000
@@ -92,31 +91,13 @@ class Held:
     together: bool
 
 
-class Roll:
+class Roll(SqliteFile):
     """The file. One connection, of one thread."""
 
     def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(path, isolation_level=None)
-        for pragma in ("journal_mode = wal", "synchronous = full", "busy_timeout = 5000"):
-            self._db.execute(f"pragma {pragma}")
+        super().__init__(path, durable=True)
         self._db.execute("pragma secure_delete = on")
-        with self._at_once():
-            for statement in _SCHEMA.split(";"):
-                self._db.execute(statement)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._db.close()
-
-    @contextmanager
-    def _at_once(self) -> Iterator[None]:
-        self._db.execute("begin immediate")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("rollback")
-            raise
-        self._db.execute("commit")
+        self._create(_SCHEMA)
 
     def ask(self, kind: Kind, address: str, wishes: Wishes, now_s: float) -> Subscriber | None:
         """Keep a wish until it is confirmed; None: the address was asked just before, or wishes this already.
@@ -124,7 +105,7 @@ class Roll:
         Of one that is subscribed, the wishes change when it confirms. Raises: `SubscribersFull`.
         """
         body = _encode(wishes)
-        with self._at_once():
+        with self.transaction():
             row = self._db.execute(
                 "select id, state, wishes, secret, asked_s from subscribers where kind = ? and address = ?",
                 (kind, address),
@@ -159,7 +140,7 @@ class Roll:
 
     def put(self, kind: Kind, many: Iterable[tuple[str, Wishes]], now_s: float) -> None:
         """Keep subscriptions that are confirmed already: those that operators bring."""
-        with self._at_once():
+        with self.transaction():
             self._check_room()
             self._db.executemany(
                 """insert into subscribers (kind, address, state, wishes, secret, asked_s, confirmed_s)
@@ -170,7 +151,7 @@ class Roll:
 
     def confirm(self, id_: int, now_s: float) -> bool:
         """Confirm a subscription, or its new wishes. False: there is none, or it was asked too long ago."""
-        with self._at_once():
+        with self.transaction():
             row = self._db.execute(
                 "select state, asked_s, wanted from subscribers where id = ?", (id_,)
             ).fetchone()
@@ -187,7 +168,7 @@ class Roll:
 
     def end(self, *ids: int) -> None:
         """Delete subscriptions and all that waits for them."""
-        with self._at_once():
+        with self.transaction():
             self._db.executemany("delete from held where subscriber = ?", [(id_,) for id_ in ids])
             self._db.executemany("delete from subscribers where id = ?", [(id_,) for id_ in ids])
 
@@ -245,7 +226,7 @@ class Roll:
     ) -> None:  # fmt: skip
         """Keep, at once, how far a channel is, what waits anew, and what waited and is done."""
         refusing = list(refused)
-        with self._at_once():
+        with self.transaction():
             if place is not None:
                 self._db.execute(
                     "update places set notice = ?, subscriber = ? where kind = ?", (*place, kind)

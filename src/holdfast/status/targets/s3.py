@@ -7,7 +7,6 @@ manifest goes last, so that it never names a file that is not there yet; what is
 from __future__ import annotations
 
 import asyncio
-import mimetypes
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -18,6 +17,7 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from holdfast.status.seal import MANIFEST
+from holdfast.status.target import content_type
 from holdfast.status.targets.errors import TargetInvalid, unavailable
 from holdfast.status.targets.settings import S3Settings
 
@@ -33,15 +33,6 @@ AT_ONCE_MAX: Final = 8
 """Objects that are on their way at the same time."""
 OBJECTS_MAX: Final = 100_000
 """More below the prefix than any site has: it is not a place for one."""
-_KINDS: Final = {
-    "html": "text/html; charset=utf-8",
-    "txt": "text/plain; charset=utf-8",
-    "json": "application/json",
-    "atom": "application/atom+xml",
-    "rss": "application/rss+xml",
-    "ics": "text/calendar; charset=utf-8",
-    "svg": "image/svg+xml",
-}
 
 
 class S3:
@@ -90,8 +81,7 @@ class S3:
                 await obstore.delete_async(self._store, gone)
 
     async def _put(self, name: str, content: bytes, at_once: asyncio.Semaphore) -> None:
-        kind = _KINDS.get(name.rpartition(".")[2]) or mimetypes.guess_type(name)[0]
-        said = {"Content-Type": kind or "application/octet-stream", "Cache-Control": CACHE_CONTROL}
+        said = {"Content-Type": content_type(name), "Cache-Control": CACHE_CONTROL}
         async with at_once:
             await obstore.put_async(self._store, name, content, attributes=said, use_multipart=False)
 

@@ -49,6 +49,7 @@ def assess(record: Record, now: datetime, firm: Firm) -> Assessment:  # noqa: AR
                 found + timedelta(days=14) if found else None,
                 now,
                 SOURCE,
+                sure=False,
                 done_at=record.submitted.final_at,
             ),
         )
