@@ -32,6 +32,7 @@ def test_an_estimate_is_given_at_once_and_again_only_on_a_change_or_when_it_pass
     first = board.incident("inc_1").estimate
     assert first is not None
     assert NOON < first.half_at < first.most_at
+    assert first.alike == 0  # it does not rest on itself
     assert give(board, later(minutes=5)) == 0
     tell(board, "identified", later(minutes=6))
     assert give(board, later(minutes=6)) == 1

@@ -38,7 +38,7 @@ SHARES: Final = tuple(round(0.05 * number, 2) for number in range(1, 20))
 class Estimate:
     """Over within `half_s` seconds with a chance of 50 %, within `most_s` with one of 80 %.
 
-    Counted from when it was made. `alike`: past incidents of the same component that it rests on. `curve_s`:
+    Counted from when it was made. `alike`: incidents of the same component, that are over, on which it rests. `curve_s`:
     the seconds for each of `SHARES`, as they were before the chances were corrected by the record.
     """
 
@@ -68,7 +68,7 @@ def estimate(
     wanted = [_honest(share, newest) for share in (HALF, MOST)]
     shape = curve(past, component, cause)
     half_s, most_s, *whole = shape.quantiles(elapsed_s, (*wanted, *SHARES))
-    alike = sum(one.component == component for one in past)
+    alike = sum(one.component == component and one.ended for one in past)
     return Estimate(half_s, max(half_s, most_s), alike, tuple(round(each, 1) for each in whole))
 
 
