@@ -38,8 +38,8 @@ SHARES: Final = tuple(round(0.05 * number, 2) for number in range(1, 20))
 class Estimate:
     """Over within `half_s` seconds with a chance of 50 %, within `most_s` with one of 80 %.
 
-    Counted from when it was made. `alike`: incidents of the same component, that are over, on which it rests. `curve_s`:
-    the seconds for each of `SHARES`, as they were before the chances were corrected by the record.
+    Counted from when it was made. `alike`: incidents of the same component, that are over, on which it rests.
+    `curve_s`: the seconds for each of `SHARES`, as they were before the chances were corrected by the record.
     """
 
     half_s: float
